@@ -1,0 +1,10 @@
+//! Our Kubernetes API: the custom resources of the group `mesh.dev`, those of
+//! others that we read, and the names of labels, annotations and objects.
+//!
+//! It talks to no API server; `mesh-kube` does.
+//!
+//! Main types: [`link::Link`], [`split::TrafficSplit`]; [`names`] has the rest.
+
+pub mod link;
+pub mod names;
+pub mod split;

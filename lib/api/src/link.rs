@@ -1,0 +1,242 @@
+//! The custom resource `Link`: one other cluster that this one is joined to.
+
+use kube::CustomResource;
+use mesh_core::link as model;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a Link says of the peer. It holds no secret.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "mesh.dev",
+    version = "v1alpha1",
+    kind = "Link",
+    plural = "links",
+    status = "LinkStatus",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".spec.cluster"}"#,
+    printcolumn = r#"{"name":"Direction","type":"string","jsonPath":".spec.direction"}"#,
+    printcolumn = r#"{"name":"Reachable","type":"string","jsonPath":".status.conditions[?(@.type==\"Reachable\")].status"}"#,
+    printcolumn = r#"{"name":"Services","type":"integer","jsonPath":".status.services"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkSpec {
+    /// The peer's name, as Services get it as a suffix.
+    pub cluster: String,
+    /// The peer's trust domain; differs from the local one.
+    pub trust_domain: String,
+    /// The peer's root certificates, PEM.
+    pub bundle: String,
+    /// The peer's door.
+    pub gateway: LinkGateway,
+    /// The peer's programs that may read the export feed.
+    pub peers: LinkPeers,
+    /// The /64 whose addresses stand for the peer's endpoints.
+    pub prefix: String,
+    /// What the link is for.
+    #[serde(default)]
+    pub direction: Direction,
+    /// Namespaces that may hold mirror Services; all, if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<String>,
+}
+
+/// Where and who the peer's gateway is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkGateway {
+    /// IP addresses or host names.
+    pub addresses: Vec<String>,
+    /// Its public port.
+    pub port: u16,
+    /// Its SPIFFE id.
+    pub identity: String,
+    /// The server name sent in the ClientHello.
+    pub server_name: String,
+}
+
+/// SPIFFE ids of the peer's controllers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkPeers {
+    /// Its mesh-control.
+    pub control: String,
+    /// Its mesh-mirror.
+    pub mirror: String,
+}
+
+/// What a link is for, seen from the cluster that holds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Direction {
+    /// Import the peer's exports and let it import ours.
+    #[default]
+    Both,
+    /// Import only.
+    Import,
+    /// Export only.
+    Export,
+    /// Accept the peer's identities in policies, nothing else.
+    TrustOnly,
+}
+
+/// What the controllers found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkStatus {
+    /// `Reachable`, `Synced`, `Conflicts`.
+    #[serde(default)]
+    pub conditions: Vec<LinkCondition>,
+    /// How many mirror Services exist.
+    #[serde(default)]
+    pub services: u32,
+    /// Uid of the cluster that last answered under this name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_uid: Option<String>,
+}
+
+/// One condition, as Kubernetes writes them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkCondition {
+    /// Which one.
+    pub r#type: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+    /// One word for programs.
+    pub reason: String,
+    /// A sentence for people.
+    pub message: String,
+    /// When `status` last changed, RFC 3339.
+    pub last_transition_time: String,
+}
+
+impl LinkSpec {
+    /// The link as the data plane knows it.
+    ///
+    /// `roots` are the certificates of [`bundle`](Self::bundle), DER.
+    ///
+    /// # Errors
+    /// Names the field that is wrong, and why.
+    pub fn to_model(&self, name: &str, roots: Vec<Vec<u8>>) -> Result<model::Link, InvalidLink> {
+        fn parse<T>(field: &'static str, text: &str) -> Result<T, InvalidLink>
+        where
+            T: std::str::FromStr,
+            T::Err: std::fmt::Display,
+        {
+            text.parse().map_err(|error: T::Err| InvalidLink {
+                field,
+                reason: error.to_string(),
+            })
+        }
+        if self.gateway.port == 0 {
+            return Err(InvalidLink {
+                field: "spec.gateway.port",
+                reason: "0 is no port".into(),
+            });
+        }
+        let (import, export) = match self.direction {
+            Direction::Both => (true, true),
+            Direction::Import => (true, false),
+            Direction::Export => (false, true),
+            Direction::TrustOnly => (false, false),
+        };
+        let link = model::Link {
+            name: name.into(),
+            cluster: parse("spec.cluster", &self.cluster)?,
+            trust_domain: parse("spec.trustDomain", &self.trust_domain)?,
+            roots,
+            gateway: model::Gateway {
+                hosts: self
+                    .gateway
+                    .addresses
+                    .iter()
+                    .map(|a| a.as_str().into())
+                    .collect(),
+                port: self.gateway.port,
+                identity: parse("spec.gateway.identity", &self.gateway.identity)?,
+                server_name: self.gateway.server_name.as_str().into(),
+            },
+            prefix: parse("spec.prefix", &self.prefix)?,
+            control: parse("spec.peers.control", &self.peers.control)?,
+            mirror: parse("spec.peers.mirror", &self.peers.mirror)?,
+            import,
+            export,
+        };
+        let foreign = [&link.gateway.identity, &link.control, &link.mirror]
+            .into_iter()
+            .find(|id| *id.trust_domain() != link.trust_domain);
+        match foreign {
+            None => Ok(link),
+            Some(id) => Err(InvalidLink {
+                field: "spec.trustDomain",
+                reason: format!("{id} belongs to another trust domain"),
+            }),
+        }
+    }
+}
+
+/// A Link that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidLink {
+    /// The field at fault.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl std::fmt::Display for InvalidLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.reason)
+    }
+}
+
+impl std::error::Error for InvalidLink {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> LinkSpec {
+        LinkSpec {
+            cluster: "east".into(),
+            trust_domain: "east".into(),
+            bundle: String::new(),
+            gateway: LinkGateway {
+                addresses: vec!["10.99.2.100".into()],
+                port: 4143,
+                identity: "spiffe://east/ns/mesh-multicluster/sa/mesh-gateway".into(),
+                server_name: "gateway.east.mesh".into(),
+            },
+            peers: LinkPeers {
+                control: "spiffe://east/ns/mesh-system/sa/mesh-control".into(),
+                mirror: "spiffe://east/ns/mesh-multicluster/sa/mesh-mirror".into(),
+            },
+            prefix: "fd6d:6573:6800:1::/64".into(),
+            direction: Direction::Both,
+            namespaces: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_whole_link_becomes_a_model() {
+        let link = spec().to_model("east", Vec::new()).unwrap();
+        assert_eq!(link.cluster.as_str(), "east");
+        assert!(link.import && link.export);
+    }
+
+    #[test]
+    fn a_link_names_identities_of_its_own_trust_domain_only() {
+        let mut bad = spec();
+        bad.peers.control = "spiffe://west/ns/mesh-system/sa/mesh-control".into();
+        let error = bad.to_model("east", Vec::new()).unwrap_err();
+        assert_eq!(error.field, "spec.trustDomain");
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let mut bad = spec();
+        bad.prefix = "10.0.0.0/8".into();
+        let error = bad.to_model("east", Vec::new()).unwrap_err();
+        assert_eq!(error.field, "spec.prefix");
+    }
+}
