@@ -24,11 +24,8 @@ fn generated_code_is_up_to_date() {
 }
 
 fn generate(root: &std::path::Path, out: &std::path::Path) {
-    let files = protox::compile(
-        ["mesh/v1/mesh.proto"],
-        [root.join("proto"), stock_protos()],
-    )
-    .expect("the .proto files compile");
+    let files = protox::compile(["mesh/v1/mesh.proto"], [root.join("proto"), stock_protos()])
+        .expect("the .proto files compile");
     tonic_prost_build::configure()
         .out_dir(out)
         .build_transport(false)
