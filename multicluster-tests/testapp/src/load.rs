@@ -1,0 +1,145 @@
+//! `testapp load`: requests at a fixed rate, whatever the answers do.
+//!
+//! The load is open: request number n starts n/rate seconds after the start,
+//! and its latency counts from that moment, also when a connection was free
+//! only later. A slow server therefore shows in the percentiles and cannot
+//! slow the load down.
+
+mod pool;
+mod report;
+mod schedule;
+mod tally;
+
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::args::LoadArgs;
+use crate::client::Call;
+use crate::dial::Dialer;
+use crate::stop;
+use pool::Pool;
+pub(crate) use report::{Report, Slice};
+use schedule::Schedule;
+use tally::{Outcome, Tally};
+
+/// Requests in flight, at most; one more is counted as `shed`.
+const MAX_IN_FLIGHT: usize = 1000;
+
+/// Prints the report; SIGTERM and SIGINT end the load early and still give
+/// one. Exits with 1 when not one request succeeded.
+pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
+    let stop = stop::on_signal()?;
+    let json = args.json;
+    let on_slice =
+        move |slice: &Slice| println!("{}", if json { slice.json() } else { slice.text() });
+    let report = load(&args, stop, args.timeline.then_some(on_slice)).await;
+    println!("{}", if json { report.json() } else { report.text() });
+    Ok(ExitCode::from(u8::from(report.ok == 0)))
+}
+
+/// Runs the load to its end, or until `stop`, and waits for the requests in
+/// flight. `on_slice` is told about each second as it ends.
+pub(crate) async fn load<F: Fn(&Slice)>(
+    args: &LoadArgs,
+    stop: CancellationToken,
+    on_slice: Option<F>,
+) -> Report {
+    let run = Arc::new(Run {
+        pool: Pool::new(
+            Dialer::from_system(),
+            Call::from(&args.request),
+            args.connections(),
+        ),
+        timeout: args.timeout,
+        tally: Mutex::default(),
+    });
+    let start = Instant::now();
+    let requests = dispatch(
+        run.clone(),
+        Schedule::new(args.rate, args.duration),
+        start,
+        stop,
+    );
+    let mut requests = std::pin::pin!(requests);
+    let mut seconds = interval_at(start + SECOND, SECOND);
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut second = 0;
+    let ran = loop {
+        tokio::select! {
+            ran = requests.as_mut() => break ran,
+            _ = seconds.tick() => {
+                let slice = run.tally().end_second(second);
+                on_slice.iter().for_each(|tell| tell(&slice));
+                second += 1;
+            }
+        }
+    };
+    let mut tally = run.tally();
+    let last = tally.end_second(second);
+    on_slice
+        .iter()
+        .filter(|_| !last.is_empty())
+        .for_each(|tell| tell(&last));
+    tally.report(ran)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What the requests of one run share.
+struct Run {
+    pool: Pool,
+    timeout: Duration,
+    tally: Mutex<Tally>,
+}
+
+impl Run {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().expect("no one panics while counting")
+    }
+
+    async fn request(&self, due: Instant) {
+        let outcome = match self.pool.send(due + self.timeout).await {
+            Ok(answer) => Outcome::of_answer(&answer),
+            Err(failure) => Outcome::Failed(failure),
+        };
+        self.tally().record(&outcome, due.elapsed());
+    }
+}
+
+/// Starts every request when it is due and waits for them all. Gives the time
+/// in which requests were started.
+async fn dispatch(
+    run: Arc<Run>,
+    schedule: Schedule,
+    start: Instant,
+    stop: CancellationToken,
+) -> Duration {
+    let requests = TaskTracker::new();
+    let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    for offset in schedule.offsets() {
+        let due = start + offset;
+        tokio::select! {
+            () = sleep_until(due) => {}
+            () = stop.cancelled() => break,
+        }
+        let Ok(permit) = permits.clone().try_acquire_owned() else {
+            run.tally().record(&Outcome::Shed, Duration::ZERO);
+            continue;
+        };
+        let run = run.clone();
+        requests.spawn(async move {
+            run.request(due).await;
+            drop(permit);
+        });
+    }
+    let ran = start.elapsed();
+    requests.close();
+    requests.wait().await;
+    ran
+}
