@@ -1,1 +1,35 @@
-//! To be written.
+//! Mutual TLS between the mesh's programs: who we are, whom we trust, and the
+//! handshake that turns a byte stream into a stream with a verified peer.
+//!
+//! TLS 1.3 only, aws-lc-rs only, no resumption, no early data, ALPN required.
+//! A peer is known by the one SPIFFE id in its leaf certificate, and its chain
+//! is checked against the bundle of *that id's* trust domain, never against a
+//! pool of all roots.
+//!
+//! This crate issues nothing (mesh-control does), reads no file and opens no
+//! socket: bundles, certificates and byte streams come in. It is the only user
+//! of rustls in the workspace.
+//!
+//! Main types: [`Tls`], the replaceable certificate and trust with the four
+//! handshakes; [`Trust`], the bundles by trust domain; [`Certificate`] and
+//! [`KeyRequest`], our own identity.
+
+mod certificate;
+mod configs;
+mod error;
+mod leaf;
+mod provider;
+mod tls;
+mod trust;
+mod verify;
+
+pub use certificate::{Certificate, InvalidCertificate, KeyGenerationFailed, KeyRequest};
+pub use error::{Refusal, TlsError};
+pub use tls::{ClientStream, HANDSHAKE_TIMEOUT, ServerStream, Tls};
+pub use trust::{InvalidBundle, Trust, fingerprint, parse_bundle};
+
+/// ALPN of the transport between sidecars and gateways.
+pub const ALPN_MESH: &[u8] = b"mesh/1";
+
+/// ALPN of HTTP/2, which the gRPC ports of mesh-control speak.
+pub const ALPN_H2: &[u8] = b"h2";

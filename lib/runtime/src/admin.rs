@@ -1,0 +1,179 @@
+//! The admin port: `/live`, `/ready`, `/metrics`. Nothing there changes state.
+//! Every caller in the cluster can reach it, so it is cheap and bounded: one
+//! request per connection, with a deadline, and few connections at a time.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus_client::{encoding::text, registry::Registry};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{debug, info};
+
+use crate::{Backoff, Readiness, Shutdown};
+
+/// The admin port, bound and not yet served.
+#[derive(Debug)]
+pub struct Admin {
+    listener: TcpListener,
+    pages: Pages,
+}
+
+impl Admin {
+    /// Binds the port.
+    ///
+    /// # Errors
+    /// If the address cannot be bound.
+    pub async fn bind(
+        addr: SocketAddr,
+        readiness: Readiness,
+        registry: Arc<Registry>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            listener: TcpListener::bind(addr).await?,
+            pages: Pages {
+                readiness,
+                registry,
+            },
+        })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until the program is to end. Connections that are open then are
+    /// closed.
+    pub async fn serve(self, shutdown: Shutdown) {
+        let mut connections = JoinSet::new();
+        let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
+        loop {
+            while connections.try_join_next().is_some() {}
+            if connections.len() >= MAX_CONNECTIONS {
+                tokio::select! {
+                    _ = connections.join_next() => continue,
+                    () = shutdown.signalled() => return,
+                }
+            }
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = shutdown.signalled() => return,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    backoff.reset();
+                    connections.spawn(answer(self.pages.clone(), stream));
+                }
+                Err(error) => {
+                    debug!(%error, "the admin port cannot accept a connection");
+                    sleep(backoff.next()).await;
+                }
+            }
+        }
+    }
+}
+
+/// Binds the admin port and answers until the program is to end.
+///
+/// # Errors
+/// If the address cannot be bound.
+pub async fn serve_admin(
+    addr: SocketAddr,
+    readiness: Readiness,
+    registry: Arc<Registry>,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let admin = Admin::bind(addr, readiness, registry)
+        .await
+        .with_context(|| format!("the admin port {addr} cannot be bound"))?;
+    info!(%addr, "serving health and metrics");
+    admin.serve(shutdown).await;
+    Ok(())
+}
+
+async fn answer(pages: Pages, stream: TcpStream) {
+    let service = service_fn(|request| {
+        let page = pages.page(&request);
+        async { Ok::<_, Infallible>(page) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_DEADLINE)
+        .keep_alive(false)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    match timeout(CONNECTION_DEADLINE, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "an admin connection failed"),
+        Err(_) => debug!("an admin connection took too long"),
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Pages {
+    readiness: Readiness,
+    registry: Arc<Registry>,
+}
+
+impl Pages {
+    fn page(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET {
+            let mut page = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+            page.headers_mut()
+                .insert(header::ALLOW, HeaderValue::from_static("GET"));
+            return page;
+        }
+        match request.uri().path() {
+            "/live" => plain(StatusCode::OK, "live\n"),
+            "/ready" if self.readiness.is_ready() => plain(StatusCode::OK, "ready\n"),
+            "/ready" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/metrics" => self.metrics(),
+            _ => plain(StatusCode::NOT_FOUND, "try /live, /ready or /metrics\n"),
+        }
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let mut body = String::new();
+        if text::encode(&mut body, &self.registry).is_err() {
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, "cannot be encoded\n");
+        }
+        with_type(StatusCode::OK, OPEN_METRICS, body.into())
+    }
+}
+
+fn plain(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
+    let body = Bytes::from_static(body.as_bytes());
+    with_type(status, "text/plain; charset=utf-8", body)
+}
+
+fn with_type(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Probes and a few scrapers.
+const MAX_CONNECTIONS: usize = 64;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+const HEADER_DEADLINE: Duration = Duration::from_secs(2);
+const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);

@@ -1,0 +1,242 @@
+//! The four handshakes.
+
+use std::{fmt, io, sync::Arc, time::{Duration, SystemTime}};
+
+use mesh_core::identity::SpiffeId;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    time::timeout,
+};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    rustls::{ClientConfig, ServerConfig},
+};
+
+use crate::{
+    Certificate, Trust,
+    configs::Configs,
+    error::{Refusal, TlsError},
+    leaf::Leaf,
+};
+
+/// A stream that we opened, to a peer that was verified.
+pub type ClientStream<IO> = tokio_rustls::client::TlsStream<IO>;
+
+/// A stream that we accepted.
+pub type ServerStream<IO> = tokio_rustls::server::TlsStream<IO>;
+
+/// How long a handshake may take, from its first byte to its last.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Our certificate and our trust, both replaceable while connections run:
+/// running ones are untouched, the next handshake uses the new ones. Clones
+/// share both.
+#[derive(Clone)]
+pub struct Tls {
+    configs: Arc<watch::Sender<Arc<Configs>>>,
+}
+
+impl Tls {
+    /// Starts without a certificate: until there is one, only
+    /// [`Tls::connect_unauthenticated`] works.
+    #[must_use]
+    pub fn new(trust: Trust) -> Self {
+        let first = Configs::new(Arc::new(trust), None);
+        Self {
+            configs: Arc::new(watch::Sender::new(Arc::new(first))),
+        }
+    }
+
+    /// Shows `certificate` from now on.
+    pub fn set_certificate(&self, certificate: Certificate) {
+        self.configs.send_modify(|configs| {
+            *configs = Arc::new(Configs::new(configs.trust.clone(), Some(certificate)));
+        });
+    }
+
+    /// Trusts `trust` from now on, in place of what was trusted before.
+    pub fn set_trust(&self, trust: Trust) {
+        self.configs.send_modify(|configs| {
+            let certificate = configs.certificate.clone();
+            *configs = Arc::new(Configs::new(Arc::new(trust), certificate));
+        });
+    }
+
+    /// The trust in force.
+    #[must_use]
+    pub fn trust(&self) -> Arc<Trust> {
+        self.configs.borrow().trust.clone()
+    }
+
+    /// Who we are, once certified.
+    #[must_use]
+    pub fn id(&self) -> Option<SpiffeId> {
+        let configs = self.current();
+        configs.certificate.as_ref().map(|c| c.id().clone())
+    }
+
+    /// When our certificate ends, once certified.
+    #[must_use]
+    pub fn valid_until(&self) -> Option<SystemTime> {
+        let configs = self.current();
+        configs.certificate.as_ref().map(Certificate::valid_until)
+    }
+
+    /// Waits until there is a certificate.
+    pub async fn certified(&self) {
+        let mut changes = self.configs.subscribe();
+        // Fails only if the sender is gone, and `self` holds it.
+        let _ = changes.wait_for(|configs| configs.certificate.is_some()).await;
+    }
+
+    /// Opens a session as ourselves to a server that must prove one of the
+    /// `expected` ids. `server_name` is what the server sees as SNI; it takes
+    /// no part in the verification.
+    ///
+    /// # Errors
+    /// [`TlsError`]. A server that refuses *us* may do so after this returned:
+    /// the first read fails then.
+    pub async fn connect<IO>(
+        &self,
+        io: IO,
+        expected: &[SpiffeId],
+        server_name: Option<&str>,
+        alpn: &[u8],
+    ) -> Result<ClientStream<IO>, TlsError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = self.current().client(expected)?;
+        connect(config, io, server_name, alpn).await
+    }
+
+    /// Opens a session without showing a certificate.
+    ///
+    /// # Errors
+    /// As [`Tls::connect`].
+    pub async fn connect_unauthenticated<IO>(
+        &self,
+        io: IO,
+        expected: &[SpiffeId],
+        alpn: &[u8],
+    ) -> Result<ClientStream<IO>, TlsError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = self.current().anonymous_client(expected);
+        connect(config, io, None, alpn).await
+    }
+
+    /// Accepts a session from a client that must prove an id of a trust domain
+    /// we have a bundle for, and returns that id.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub async fn accept<IO>(
+        &self,
+        io: IO,
+        alpn: &[u8],
+    ) -> Result<(ServerStream<IO>, SpiffeId), TlsError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = self.current().mutual_server(alpn)?;
+        let stream = accept(config, io, alpn).await?;
+        let id = peer_id(stream.get_ref().1.peer_certificates())?;
+        Ok((stream, id))
+    }
+
+    /// Accepts a session from a client that is asked for no certificate.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub async fn accept_unauthenticated<IO>(
+        &self,
+        io: IO,
+        alpn: &[u8],
+    ) -> Result<ServerStream<IO>, TlsError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = self.current().open_server(alpn)?;
+        accept(config, io, alpn).await
+    }
+
+    fn current(&self) -> Arc<Configs> {
+        self.configs.borrow().clone()
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let configs = self.current();
+        f.debug_struct("Tls")
+            .field("certificate", &configs.certificate)
+            .field("trust", &configs.trust)
+            .finish()
+    }
+}
+
+async fn connect<IO>(
+    mut config: ClientConfig,
+    io: IO,
+    server_name: Option<&str>,
+    alpn: &[u8],
+) -> Result<ClientStream<IO>, TlsError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    config.alpn_protocols = vec![alpn.to_vec()];
+    config.enable_sni = server_name.is_some();
+    let name = sni(server_name)?;
+    let handshake = TlsConnector::from(Arc::new(config)).connect(name, io);
+    let stream = in_time(handshake).await?;
+    require_alpn(stream.get_ref().1.alpn_protocol(), alpn)?;
+    Ok(stream)
+}
+
+async fn accept<IO>(
+    config: Arc<ServerConfig>,
+    io: IO,
+    alpn: &[u8],
+) -> Result<ServerStream<IO>, TlsError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let stream = in_time(TlsAcceptor::from(config).accept(io)).await?;
+    require_alpn(stream.get_ref().1.alpn_protocol(), alpn)?;
+    Ok(stream)
+}
+
+async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> Result<T, TlsError> {
+    match timeout(HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(result) => result.map_err(TlsError::from),
+        Err(_) => Err(TlsError::Timeout),
+    }
+}
+
+/// rustls accepts a peer that ignores ALPN altogether; we do not.
+fn require_alpn(agreed: Option<&[u8]>, wanted: &[u8]) -> Result<(), TlsError> {
+    if agreed == Some(wanted) {
+        Ok(())
+    } else {
+        Err(TlsError::Alpn)
+    }
+}
+
+fn sni(server_name: Option<&str>) -> Result<ServerName<'static>, TlsError> {
+    let name = server_name.unwrap_or(UNSENT_NAME);
+    ServerName::try_from(name.to_owned()).map_err(|_| TlsError::ServerName(name.to_owned()))
+}
+
+fn peer_id(chain: Option<&[CertificateDer<'_>]>) -> Result<SpiffeId, TlsError> {
+    let leaf = chain
+        .and_then(<[_]>::first)
+        .ok_or(TlsError::Refused(Refusal::NoCertificate))?;
+    Ok(Leaf::read(leaf).map_err(TlsError::Refused)?.id)
+}
+
+/// rustls wants a name even when none is sent.
+const UNSENT_NAME: &str = "mesh.invalid";
