@@ -1,1 +1,9 @@
-//! To be written.
+//! What the tests of several crates need. Only ever a dev-dependency: it panics
+//! on every surprise.
+//!
+//! Main type: [`ca::TestRoot`], a root of trust that issues good certificates,
+//! and bad ones on request.
+
+#![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
+
+pub mod ca;
