@@ -1,0 +1,56 @@
+# Everything that CI does is a target here. `make help` lists them.
+
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/mesh-target
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/local/go/bin
+
+LAB := cargo run -q --profile quick -p mesh-lab --bin lab --
+
+.DEFAULT_GOAL := help
+.PHONY: help test test-fast test-lab fmt lint deny build images demo demo-down \
+	acceptance soak clean-lab packages
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: ## everything, from a fresh machine; the last line is `N passed, N failed`
+	@tools/test-all all
+
+test-fast: ## all that needs no cluster and no root
+	@tools/test-all fast
+
+test-lab: ## the tests on real clusters; T=name for those whose name holds it
+	@tools/test-all lab $(T)
+
+fmt: ## format the code
+	cargo fmt --all
+
+lint: ## clippy, warnings are errors
+	cargo clippy --profile quick --workspace --all-targets --all-features -- -D warnings
+
+deny: ## licences, duplicate versions, bans and sources of the crates we build on
+	@tools/install-cargo-deny
+	cargo deny check licenses bans sources
+
+build: ## all programs, static, in the quick profile
+	cargo build --profile quick --workspace
+
+images: build ## container images of the programs
+	$(LAB) images
+
+demo: packages build ## two clusters, one link, one request through everything
+	$(LAB) demo
+
+demo-down: ## remove the demo's clusters
+	$(LAB) demo down
+
+acceptance: ## the acceptance rows, and the tests that carry them
+	@tools/acceptance
+
+soak: ## proof that takes hours
+	@echo "There is no soak test yet."
+
+clean-lab: ## remove every cluster and whatever a lab that was cut off left
+	$(LAB) down
+
+packages:
+	@tools/system-packages lab
