@@ -205,7 +205,7 @@ async fn failures_are_told_apart() {
     assert_eq!(refused, Failure::Refused);
 
     let call = call(Protocol::Http1, silent.local_addr().unwrap(), "/");
-    let soon = Instant::now() + Duration::from_millis(50);
+    let soon = Instant::now() + Duration::from_millis(300);
     let dialer = Dialer::from_system();
     let timed_out = exchange(&mut None, &dialer, &call, soon).await.unwrap_err();
     assert_eq!(timed_out, Failure::Timeout);
@@ -222,17 +222,20 @@ async fn failures_are_told_apart() {
     );
 }
 
-/// Ends the server and waits until it accepts nothing more.
-async fn stop(server: Running) {
+/// Tells the server to stop and waits until it accepts nothing more.
+async fn begin_stop(server: &Running) {
     server.stop.cancel();
+    let accepts = async { while TcpStream::connect(server.at.http).await.is_ok() {} };
+    timeout(SOON, accepts)
+        .await
+        .expect("a stopped server accepts nothing");
+}
+
+async fn ended(server: Running) {
     timeout(SOON, server.task)
         .await
         .expect("the server ends by itself")
         .unwrap();
-    let late = send(&call(Protocol::Http1, server.at.http, "/"))
-        .await
-        .unwrap_err();
-    assert_eq!(late, Failure::Refused);
 }
 
 #[tokio::test]
@@ -246,12 +249,12 @@ async fn a_stopped_server_finishes_an_http1_request() {
     let mut go_on = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
     io.read_exact(&mut go_on).await.unwrap();
 
-    let stopping = tokio::spawn(stop(server));
+    begin_stop(&server).await;
     io.write_all(b"hi").await.unwrap();
     let mut answer = String::new();
     io.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    stopping.await.unwrap();
+    ended(server).await;
 }
 
 #[tokio::test]
@@ -266,12 +269,12 @@ async fn a_stopped_server_finishes_an_http2_request() {
     // Frames are read in order: after the pong the request is known.
     pings.ping(h2::Ping::opaque()).await.unwrap();
 
-    let stopping = tokio::spawn(stop(server));
+    begin_stop(&server).await;
     body.send_data("hi".into(), true).unwrap();
     let answer = timeout(SOON, answer).await.unwrap().unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     drop((answer, body, sender, pings));
-    stopping.await.unwrap();
+    ended(server).await;
 }
 
 #[tokio::test]
@@ -339,7 +342,7 @@ async fn a_slow_server_shows_in_the_latencies_and_not_in_the_rate() {
     assert_eq!((report.total, report.ok), (10, 10));
     let latencies = report.latency_ms.unwrap();
     assert!(latencies.max >= 400.0, "{latencies:?}");
-    assert!(report.seconds < 0.4, "{}", report.seconds);
+    assert!(report.seconds * 1e3 < latencies.max, "{}", report.seconds);
 }
 
 #[tokio::test]
