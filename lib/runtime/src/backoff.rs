@@ -54,8 +54,13 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest() {
-        let pauses: Vec<u128> = (0..9).map(|n| pause(MIN, MAX, n, 0.0).as_millis()).collect();
-        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        let pauses: Vec<u128> = (0..9)
+            .map(|n| pause(MIN, MAX, n, 0.0).as_millis())
+            .collect();
+        assert_eq!(
+            pauses,
+            [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]
+        );
     }
 
     #[test]

@@ -43,7 +43,12 @@ impl Collector for Process {
             }
         }
         if let Some(open) = open_files() {
-            gauge(&mut encoder, "process_open_fds", "Open file descriptors", open)?;
+            gauge(
+                &mut encoder,
+                "process_open_fds",
+                "Open file descriptors",
+                open,
+            )?;
         }
         if let Some(max) = read("limits").as_deref().and_then(max_open_files) {
             let help = "File descriptors allowed";

@@ -144,8 +144,9 @@ pub fn key() -> KeyPair {
     KeyPair::generate().unwrap()
 }
 
-/// A leaf exactly as mesh-control makes them.
-fn leaf(id: &str) -> CertificateParams {
+/// What [`TestRoot::issue`] signs: a leaf exactly as mesh-control makes them.
+#[must_use]
+pub fn leaf(id: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     let now = OffsetDateTime::now_utc();
     params.not_before = now - Duration::minutes(5);

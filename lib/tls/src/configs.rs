@@ -5,11 +5,8 @@ use std::sync::Arc;
 
 use mesh_core::identity::SpiffeId;
 use tokio_rustls::rustls::{
-    ClientConfig, ServerConfig, SupportedProtocolVersion,
-    client::Resumption,
-    server::NoServerSessionStorage,
-    sign::SingleCertAndKey,
-    version::TLS13,
+    ClientConfig, ServerConfig, SupportedProtocolVersion, client::Resumption,
+    server::NoServerSessionStorage, sign::SingleCertAndKey, version::TLS13,
 };
 
 use crate::{Certificate, Trust, error::TlsError, provider::provider, verify};

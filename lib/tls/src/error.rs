@@ -154,10 +154,9 @@ impl From<Refusal> for rustls::Error {
 impl From<CertificateError> for Refusal {
     fn from(error: CertificateError) -> Self {
         match error {
-            CertificateError::Other(OtherError(ours)) => ours
-                .downcast_ref::<Self>()
-                .cloned()
-                .unwrap_or(Self::Chain),
+            CertificateError::Other(OtherError(ours)) => {
+                ours.downcast_ref::<Self>().cloned().unwrap_or(Self::Chain)
+            }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 Self::NotYetValid

@@ -76,7 +76,11 @@ fn refuse_authority(leaf: &X509Certificate<'_>) -> Result<(), Refusal> {
     let usage = leaf.key_usage().map_err(|_| Refusal::Malformed)?;
     let is_ca = constraints.is_some_and(|constraints| constraints.value.ca);
     let Some(usage) = usage.map(|usage| usage.value) else {
-        return if is_ca { Err(Refusal::Authority) } else { Ok(()) };
+        return if is_ca {
+            Err(Refusal::Authority)
+        } else {
+            Ok(())
+        };
     };
     if is_ca || usage.key_cert_sign() || usage.crl_sign() {
         return Err(Refusal::Authority);

@@ -1,6 +1,10 @@
 //! The four handshakes.
 
-use std::{fmt, io, sync::Arc, time::{Duration, SystemTime}};
+use std::{
+    fmt, io,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use mesh_core::identity::SpiffeId;
 use rustls_pki_types::{CertificateDer, ServerName};
@@ -88,7 +92,9 @@ impl Tls {
     pub async fn certified(&self) {
         let mut changes = self.configs.subscribe();
         // Fails only if the sender is gone, and `self` holds it.
-        let _ = changes.wait_for(|configs| configs.certificate.is_some()).await;
+        let _ = changes
+            .wait_for(|configs| configs.certificate.is_some())
+            .await;
     }
 
     /// Opens a session as ourselves to a server that must prove one of the

@@ -6,8 +6,7 @@ use std::{fmt, sync::Arc};
 use mesh_core::identity::SpiffeId;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible,
-    SignatureScheme,
+    DigitallySignedStruct, DistinguishedName, Error, PeerIncompatible, SignatureScheme,
     client::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_cert_signed_by_trust_anchor,

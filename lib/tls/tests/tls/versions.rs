@@ -1,0 +1,155 @@
+//! T3 and G15: one version of TLS, one application protocol, no memory of
+//! earlier sessions.
+
+use std::sync::Arc;
+
+use mesh_testing::ca::{TestRoot, id};
+use mesh_tls::{ALPN_H2, ALPN_MESH, Tls};
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    join,
+};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    rustls::{ClientConfig, HandshakeKind, version::TLS12},
+};
+
+use crate::hostile::{HONEST, TLS13_ONLY, client, honest, refused_client, refused_server, server};
+
+const CALLER: &str = "spiffe://west/ns/shop/sa/caller";
+
+#[tokio::test]
+async fn t3_g15_tls_1_2_is_refused() {
+    let west = TestRoot::new("west");
+    let (tls, shown) = (honest(&west, &[]), west.issue_with(CALLER, |_| ()));
+    let config = client(&[&TLS12], Some(&shown), &[ALPN_MESH]);
+    assert_eq!(refused_client(&tls, config).await.reason(), "protocol");
+    let config = server(&[&TLS12], &shown, &[ALPN_MESH]);
+    let error = refused_server(&tls, &[id(CALLER)], config).await;
+    assert_eq!(error.reason(), "refused_by_peer");
+}
+
+#[tokio::test]
+async fn g15_another_application_protocol_is_refused() {
+    let west = TestRoot::new("west");
+    let (tls, shown) = (honest(&west, &[]), west.issue_with(CALLER, |_| ()));
+    for alpn in [&[][..], &[ALPN_H2], &[b"http/1.1"]] {
+        let config = client(TLS13_ONLY, Some(&shown), alpn);
+        assert_eq!(refused_client(&tls, config).await.reason(), "alpn");
+    }
+}
+
+#[tokio::test]
+async fn g15_a_server_without_our_application_protocol_is_left() {
+    let west = TestRoot::new("west");
+    let (tls, shown) = (honest(&west, &[]), west.issue_with(CALLER, |_| ()));
+    let silent = server(TLS13_ONLY, &shown, &[]);
+    let (ours, theirs) = duplex(64 * 1024);
+    let (expected, acceptor) = ([id(CALLER)], TlsAcceptor::from(Arc::new(silent)));
+    let (client, _server) = join!(
+        tls.connect(ours, &expected, None, ALPN_MESH),
+        acceptor.accept(theirs)
+    );
+    assert_eq!(client.unwrap_err().reason(), "alpn");
+}
+
+#[tokio::test]
+async fn g15_plain_http_is_refused() {
+    let west = TestRoot::new("west");
+    let tls = honest(&west, &[]);
+    let (ours, mut theirs) = duplex(64 * 1024);
+    theirs.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let error = tls.accept(ours, ALPN_MESH).await.map(drop).unwrap_err();
+    assert_eq!(error.reason(), "protocol");
+    let mut answer = Vec::new();
+    theirs.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.len() <= 7, "more than one alert: {answer:?}");
+}
+
+#[tokio::test]
+async fn t3_our_server_never_resumes() {
+    let west = TestRoot::new("west");
+    let (tls, shown) = (honest(&west, &[]), west.issue_with(CALLER, |_| ()));
+    let config = Arc::new(client(TLS13_ONLY, Some(&shown), &[ALPN_MESH]));
+    for _ in 0..3 {
+        assert_eq!(visit(&tls, config.clone()).await, (HandshakeKind::Full, 0));
+    }
+}
+
+/// A visit of a client that remembers sessions and would send early data: the
+/// kind of handshake, and how many tickets it was given.
+async fn visit(tls: &Tls, config: Arc<ClientConfig>) -> (HandshakeKind, u32) {
+    let (ours, theirs) = duplex(64 * 1024);
+    let connector = TlsConnector::from(config).early_data(true);
+    let name = ServerName::try_from("honest.invalid").unwrap();
+    let greet = async {
+        let (mut stream, _) = tls.accept(ours, ALPN_MESH).await.unwrap();
+        stream.write_all(b"!").await.unwrap();
+        stream.shutdown().await.unwrap();
+    };
+    let call = async {
+        let mut stream = connector.connect(name, theirs).await.unwrap();
+        stream.flush().await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        stream
+    };
+    let ((), stream) = join!(greet, call);
+    let session = stream.get_ref().1;
+    assert!(!session.is_early_data_accepted());
+    (
+        session.handshake_kind().unwrap(),
+        session.tls13_tickets_received(),
+    )
+}
+
+#[tokio::test]
+async fn t3_our_client_never_resumes() {
+    let west = TestRoot::new("west");
+    let tls = honest(&west, &[]);
+    // This server hands out tickets and remembers its sessions.
+    let config = Arc::new(server(
+        TLS13_ONLY,
+        &west.issue_with(CALLER, |_| ()),
+        &[ALPN_MESH],
+    ));
+    for _ in 0..3 {
+        let (ours, theirs) = duplex(64 * 1024);
+        let (acceptor, expected) = (TlsAcceptor::from(config.clone()), [id(CALLER)]);
+        let serve = async {
+            let mut stream = acceptor.accept(theirs).await.unwrap();
+            stream.write_all(b"!").await.unwrap();
+            stream.shutdown().await.unwrap();
+            stream
+        };
+        let call = async {
+            let stream = tls.connect(ours, &expected, None, ALPN_MESH).await;
+            let mut stream = stream.unwrap();
+            stream.read_to_end(&mut Vec::new()).await.unwrap();
+        };
+        let (stream, ()) = join!(serve, call);
+        assert_eq!(
+            stream.get_ref().1.handshake_kind(),
+            Some(HandshakeKind::Full)
+        );
+    }
+}
+
+#[tokio::test]
+async fn key_exchange_is_hybrid_with_a_post_quantum_part() {
+    let west = TestRoot::new("west");
+    let (tls, expected) = (honest(&west, &[]), [id(HONEST)]);
+    let (left, right) = duplex(64 * 1024);
+    let (client, server) = join!(
+        tls.connect(left, &expected, None, ALPN_MESH),
+        tls.accept(right, ALPN_MESH)
+    );
+    let client = client.unwrap();
+    let group = client.get_ref().1.negotiated_key_exchange_group().unwrap();
+    assert_eq!(format!("{:?}", group.name()), "X25519MLKEM768");
+    assert_eq!(
+        client.get_ref().1.handshake_kind(),
+        Some(HandshakeKind::Full)
+    );
+    server.unwrap();
+}
