@@ -1,0 +1,221 @@
+//! Images of the workspace's programs: one static file each, no registry.
+//!
+//! An image is written as an OCI archive (OCI image layout 1.0: a layer, a
+//! configuration, a manifest and an index).
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{command, paths::Paths};
+
+/// What goes into one image.
+#[derive(Clone, Copy, Debug)]
+pub struct Image {
+    /// `repository:tag`.
+    pub reference: &'static str,
+    /// The program, as the build calls it.
+    pub binary: &'static str,
+    /// Where the program is in the image; also the entry point.
+    pub path: &'static str,
+    /// The user it runs as unless the pod says otherwise.
+    pub user: u32,
+}
+
+const fn program(reference: &'static str, binary: &'static str, path: &'static str) -> Image {
+    Image {
+        reference,
+        binary,
+        path,
+        user: 2102,
+    }
+}
+
+/// All images of the workspace.
+pub const WORKSPACE: [Image; 7] = [
+    program("mesh.dev/mesh-proxy:dev", "mesh-proxy", "mesh-proxy"),
+    program("mesh.dev/mesh-gateway:dev", "mesh-gateway", "mesh-gateway"),
+    program("mesh.dev/mesh-mirror:dev", "mesh-mirror", "mesh-mirror"),
+    program("mesh.dev/mesh-control:dev", "mesh-control", "mesh-control"),
+    program(
+        "mesh.dev/mesh-redirect:dev",
+        "mesh-redirect",
+        "mesh-redirect",
+    ),
+    program("mesh.dev/testapp:dev", "testapp", "testapp"),
+    program("mesh.dev/pause:1", "pause", "pause"),
+];
+
+/// DNS of the lab's clusters.
+pub const COREDNS: Image = Image {
+    reference: "mesh.dev/coredns:1.15.0",
+    binary: "coredns",
+    path: "coredns",
+    user: 0,
+};
+
+/// Makes all images whose program is newer than its archive; returns the
+/// archives. `MESH_BIN_DIR`, or the folder of this program, has the programs.
+///
+/// # Errors
+/// If a program is missing: says how to build it.
+pub fn make_all(paths: &Paths) -> Result<Vec<PathBuf>> {
+    let programs = programs_folder()?;
+    fs::create_dir_all(paths.images())?;
+    let mut archives = vec![make(paths, &COREDNS, &paths.kubernetes())?];
+    for image in &WORKSPACE {
+        archives.push(make(paths, image, &programs)?);
+    }
+    Ok(archives)
+}
+
+/// Where the build has put the programs.
+fn programs_folder() -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("MESH_BIN_DIR") {
+        return Ok(folder.into());
+    }
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("a program has a folder")?;
+    // A test's program is one folder below those of the build.
+    let folder = match folder.file_name() {
+        Some(name) if name == "deps" => folder.parent().context("a build has a folder")?,
+        _ => folder,
+    };
+    Ok(folder.to_path_buf())
+}
+
+fn make(paths: &Paths, image: &Image, folder: &Path) -> Result<PathBuf> {
+    let program = folder.join(image.binary);
+    let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
+    let built: SystemTime = modified(&program)
+        .with_context(|| format!("{} is missing: run `make build`", program.display()))?;
+    let archive = paths.images().join(format!("{}.tar", image.binary));
+    if modified(&archive).is_some_and(|made| made > built) {
+        return Ok(archive);
+    }
+    let stripped = paths.images().join(format!("{}.stripped", image.binary));
+    command::run(
+        "strip",
+        &[
+            "-o",
+            &stripped.display().to_string(),
+            &program.display().to_string(),
+        ],
+    )?;
+    let mut content = Vec::new();
+    File::open(&stripped)?.read_to_end(&mut content)?;
+    fs::remove_file(&stripped)?;
+    let unfinished = archive.with_extension("part");
+    write_archive(File::create(&unfinished)?, image, &content)?;
+    fs::rename(&unfinished, &archive)?;
+    Ok(archive)
+}
+
+/// Writes `image` with `program` as an OCI archive.
+fn write_archive(out: File, image: &Image, program: &[u8]) -> Result<()> {
+    let layer = layer(image, program)?;
+    let config = json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {
+            "Entrypoint": [format!("/{}", image.path)],
+            "User": image.user.to_string(),
+        },
+        "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
+    })
+    .to_string()
+    .into_bytes();
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+    })
+    .to_string()
+    .into_bytes();
+    let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+    entry["annotations"] = json!({"io.containerd.image.name": image.reference});
+    let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
+
+    let mut archive = tar::Builder::new(out);
+    append(
+        &mut archive,
+        "oci-layout",
+        br#"{"imageLayoutVersion":"1.0.0"}"#,
+        0o644,
+    )?;
+    append(&mut archive, "index.json", index.as_bytes(), 0o644)?;
+    for blob in [&layer, &config, &manifest] {
+        let name = digest(blob).replace("sha256:", "blobs/sha256/");
+        append(&mut archive, &name, blob, 0o644)?;
+    }
+    archive.into_inner()?.flush()?;
+    Ok(())
+}
+
+fn layer(image: &Image, program: &[u8]) -> Result<Vec<u8>> {
+    let mut layer = tar::Builder::new(Vec::new());
+    append(&mut layer, image.path, program, 0o755)?;
+    Ok(layer.into_inner()?)
+}
+
+fn append<W: std::io::Write>(
+    archive: &mut tar::Builder<W>,
+    name: &str,
+    content: &[u8],
+    mode: u32,
+) -> Result<()> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(u64::try_from(content.len())?);
+    header.set_mode(mode);
+    header.set_cksum();
+    Ok(archive.append_data(&mut header, name, content)?)
+}
+
+fn descriptor(media_type: &str, content: &[u8]) -> Value {
+    json!({"mediaType": media_type, "digest": digest(content), "size": content.len()})
+}
+
+fn digest(content: &[u8]) -> String {
+    let hash = Sha256::digest(content);
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_names_its_image_and_holds_its_blobs() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        write_archive(file.reopen().unwrap(), &WORKSPACE[0], b"program").unwrap();
+        let mut archive = tar::Archive::new(file.reopen().unwrap());
+        let mut names = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().display().to_string();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            if let Some(hash) = name.strip_prefix("blobs/sha256/") {
+                assert_eq!(digest(&content), format!("sha256:{hash}"));
+            }
+            if name == "index.json" {
+                let index: Value = serde_json::from_slice(&content).unwrap();
+                assert_eq!(
+                    index["manifests"][0]["annotations"]["io.containerd.image.name"],
+                    "mesh.dev/mesh-proxy:dev"
+                );
+            }
+            names.push(name);
+        }
+        assert_eq!(names.len(), 5);
+    }
+}

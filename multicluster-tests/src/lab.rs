@@ -1,0 +1,284 @@
+//! All clusters together: up, attached to, down.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    sync::Mutex,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::{
+    binaries, cluster::Cluster, images, network, paths::Paths, pki, preflight, process, teardown,
+};
+
+/// The clusters that are up, and the right to change them.
+pub struct Lab {
+    paths: Paths,
+    clusters: Vec<Cluster>,
+    _lock: Flock<File>,
+}
+
+impl Lab {
+    /// Starts `names` from nothing; removes first what an earlier run left.
+    ///
+    /// # Errors
+    /// If another run holds the lab, if the machine lacks something, or if a
+    /// cluster does not come up.
+    pub fn up(paths: &Paths, names: &[String], report: &(dyn Fn(&str) + Sync)) -> Result<Self> {
+        check_names(names)?;
+        let lock = lock(paths)?;
+        preflight::check(paths, &report)?;
+        binaries::ensure(paths, &report)?;
+        let archives = images::make_all(paths)?;
+        teardown::remove_all(paths).context("what an earlier run left")?;
+        fs::create_dir_all(paths.state())?;
+        network::make_wan()?;
+        let clusters: Vec<Cluster> = (1..)
+            .zip(names)
+            .map(|(index, name)| Cluster::new(paths, name, index))
+            .collect();
+        write_index(paths, names)?;
+        let kubeconfigs = Mutex::new(());
+        std::thread::scope(|scope| {
+            let starts: Vec<_> = clusters
+                .iter()
+                .map(|cluster| {
+                    let (archives, kubeconfigs, clusters) = (&archives, &kubeconfigs, &clusters);
+                    scope.spawn(move || {
+                        let begin = Instant::now();
+                        let report = |text: &str| {
+                            if let Ok(_guard) = kubeconfigs.lock() {
+                                // A context appears as soon as it is of use.
+                                let _ = merge_kubeconfigs(paths, clusters);
+                            }
+                            let seconds = begin.elapsed().as_secs_f64();
+                            report(&format!("{:>5.1} s  {}: {text}", seconds, cluster.name()));
+                        };
+                        cluster.start(archives, &report)
+                    })
+                })
+                .collect();
+            for (start, cluster) in starts.into_iter().zip(&clusters) {
+                match start.join() {
+                    Ok(result) => result.with_context(|| format!("cluster {}", cluster.name()))?,
+                    Err(_) => bail!("the start of {} panicked", cluster.name()),
+                }
+            }
+            anyhow::Ok(())
+        })?;
+        Ok(Self {
+            paths: paths.clone(),
+            clusters,
+            _lock: lock,
+        })
+    }
+
+    /// Takes the clusters that are up.
+    ///
+    /// # Errors
+    /// If another run holds the lab, or none is up.
+    pub fn attach(paths: &Paths) -> Result<Self> {
+        let lock = lock(paths)?;
+        let clusters = running(paths)?;
+        if clusters.is_empty() {
+            bail!("no cluster is up: run `lab up west east`");
+        }
+        Ok(Self {
+            paths: paths.clone(),
+            clusters,
+            _lock: lock,
+        })
+    }
+
+    /// Removes every cluster and everything that belongs to the lab.
+    ///
+    /// # Errors
+    /// If another run holds the lab, or something cannot be removed.
+    pub fn down(paths: &Paths) -> Result<()> {
+        let _lock = lock(paths)?;
+        teardown::remove_all(paths)?;
+        let left = teardown::leftovers(paths);
+        if left.is_empty() {
+            Ok(())
+        } else {
+            bail!("these are left: {}", left.join(", "))
+        }
+    }
+
+    /// The clusters.
+    #[must_use]
+    pub fn clusters(&self) -> &[Cluster] {
+        &self.clusters
+    }
+
+    /// The cluster of this name.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn cluster(&self, name: &str) -> Result<&Cluster> {
+        self.clusters
+            .iter()
+            .find(|cluster| cluster.name() == name)
+            .with_context(|| format!("no cluster {name} is up"))
+    }
+
+    /// Its folders.
+    #[must_use]
+    pub const fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// Makes the images anew whose programs changed, and loads those.
+    ///
+    /// # Errors
+    /// If a program is missing or a cluster does not take an image.
+    pub fn load_images(&self) -> Result<()> {
+        for archive in images::make_all(&self.paths)? {
+            for cluster in &self.clusters {
+                cluster.load_image(&archive)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The clusters that are up, without the right to change them.
+///
+/// # Errors
+/// If the state folder cannot be read.
+pub fn running(paths: &Paths) -> Result<Vec<Cluster>> {
+    let index = match fs::read_to_string(paths.state().join("clusters")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let names = (1..).zip(index.lines());
+    Ok(names
+        .map(|(index, name)| Cluster::new(paths, name, index))
+        .collect())
+}
+
+/// A line per program of each cluster: whether it runs, and its memory.
+///
+/// # Errors
+/// If the state folder cannot be read.
+pub fn status(paths: &Paths) -> Result<String> {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for cluster in running(paths)? {
+        let memory = cluster.memory()? >> 20;
+        writeln!(text, "{} ({} MiB)", cluster.name(), memory)?;
+        for (name, pid) in cluster.programs()?.all() {
+            let state = if process::is_alive(pid) {
+                "runs"
+            } else {
+                "has ended"
+            };
+            writeln!(text, "  {name:<26}{state:<10} pid {pid}")?;
+        }
+    }
+    if text.is_empty() {
+        text.push_str("no cluster is up\n");
+    }
+    Ok(text)
+}
+
+fn check_names(names: &[String]) -> Result<()> {
+    let legal = |name: &String| {
+        (1..=12).contains(&name.len())
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            && name != "wan"
+            && name != "host"
+    };
+    if names.is_empty() || names.len() > 20 {
+        bail!("name 1 to 20 clusters, for example: lab up west east");
+    }
+    if let Some(bad) = names.iter().find(|name| !legal(name)) {
+        bail!("{bad:?} is no name for a cluster: 1 to 12 of a-z and 0-9");
+    }
+    let mut sorted = names.to_vec();
+    sorted.sort();
+    sorted.dedup();
+    if sorted.len() < names.len() {
+        bail!("a cluster is named twice");
+    }
+    Ok(())
+}
+
+fn lock(paths: &Paths) -> Result<Flock<File>> {
+    let path = paths.lock();
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err(_) => bail!(
+            "another run holds the lab ({}): wait for it, or end it",
+            path.display()
+        ),
+    }
+}
+
+fn write_index(paths: &Paths, names: &[String]) -> Result<()> {
+    let mut file = File::create(paths.state().join("clusters"))?;
+    for name in names {
+        writeln!(file, "{name}")?;
+    }
+    Ok(())
+}
+
+/// One kubeconfig with a context for each cluster that has come so far.
+fn merge_kubeconfigs(paths: &Paths, clusters: &[Cluster]) -> Result<()> {
+    let mut merged: Option<serde_json::Value> = None;
+    for cluster in clusters {
+        let Ok(text) = fs::read_to_string(cluster.folder().join("kubeconfig")) else {
+            continue;
+        };
+        let mut next: serde_json::Value = serde_json::from_str(&text)?;
+        let Some(all) = &mut merged else {
+            merged = Some(next);
+            continue;
+        };
+        for list in ["clusters", "users", "contexts"] {
+            if let (Some(all), Some(next)) = (all[list].as_array_mut(), next[list].as_array_mut()) {
+                all.append(next);
+            }
+        }
+    }
+    let Some(merged) = merged else { return Ok(()) };
+    let unfinished = paths.state().join("kubeconfig.part");
+    pki::write_private(&unfinished, &serde_json::to_string_pretty(&merged)?)?;
+    Ok(fs::rename(unfinished, paths.kubeconfig())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_break_a_link_or_a_path_are_refused() {
+        let names =
+            |list: &[&str]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
+        assert!(check_names(&names(&["west", "east"])).is_ok());
+        for bad in [
+            &[][..],
+            &["wan"],
+            &["a/b"],
+            &["West"],
+            &["west", "west"],
+            &["averylongname1"],
+        ] {
+            assert!(check_names(&names(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! The internet between the clusters, and each cluster's node in it.
+//!
+//! `mesh-wan` is a network namespace with a bridge per cluster, a veth to the
+//! machine, no default route, and a firewall that drops and counts everything
+//! between clusters but the opened ports.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result};
+
+use crate::command::{ip, run, run_with_input};
+
+/// The namespace that plays the internet.
+pub const WAN: &str = "mesh-wan";
+/// The machine's own end of its veth to the WAN.
+pub const HOST_LINK: &str = "mesh-host";
+/// Everything in the lab, as the machine routes it.
+const LAB_NETWORK: &str = "10.99.0.0/16";
+/// The port that is open between clusters from the start: the gateway's.
+pub const GATEWAY_PORT: u16 = 4143;
+
+/// The place of one cluster in the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site(u8);
+
+impl Site {
+    /// The `index`th cluster, from 1.
+    #[must_use]
+    pub const fn new(index: u8) -> Self {
+        Self(index)
+    }
+
+    /// The node's address.
+    #[must_use]
+    pub const fn node(self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 99, self.0, 10)
+    }
+
+    /// The `n`th address for Services of type LoadBalancer.
+    #[must_use]
+    pub const fn load_balancer(self, n: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 99, self.0, 100 + n)
+    }
+
+    const fn router(self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 99, self.0, 1)
+    }
+
+    fn bridge(self) -> String {
+        format!("br{}", self.0)
+    }
+}
+
+/// The network namespace of a cluster's node.
+#[must_use]
+pub fn node_namespace(cluster: &str) -> String {
+    format!("mesh-{cluster}")
+}
+
+/// Makes the WAN, its link to the machine, and its firewall.
+///
+/// # Errors
+/// If a command fails.
+pub fn make_wan() -> Result<()> {
+    ip(&format!("netns add {WAN}"))?;
+    ip(&format!("-n {WAN} link set lo up"))?;
+    ip(&format!(
+        "link add {HOST_LINK} type veth peer name host0 netns {WAN}"
+    ))?;
+    ip(&format!("-n {WAN} address add 10.99.0.1/24 dev host0"))?;
+    ip(&format!("-n {WAN} link set host0 up"))?;
+    ip(&format!("address add 10.99.0.2/24 dev {HOST_LINK}"))?;
+    ip(&format!("link set {HOST_LINK} up"))?;
+    ip(&format!(
+        "route add {LAB_NETWORK} via 10.99.0.1 dev {HOST_LINK}"
+    ))?;
+    // Packets for a lab that is down go nowhere.
+    ip(&format!(
+        "route replace blackhole {LAB_NETWORK} metric 4096"
+    ))?;
+    sysctl(WAN, "net.ipv4.ip_forward", "1")?;
+    run_with_input("ip", &["netns", "exec", WAN, "nft", "-f", "-"], FIREWALL)
+        .context("the WAN's firewall")?;
+    Ok(())
+}
+
+const FIREWALL: &str = "
+table inet lab {
+    set opened { type inet_service; elements = { 4143 } }
+    counter dropped {}
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        iifname \"host0\" accept
+        tcp dport @opened accept
+        counter name \"dropped\" drop
+    }
+}
+";
+
+/// Makes the bridge of a cluster in the WAN and its node's namespace.
+///
+/// # Errors
+/// If a command fails.
+pub fn make_node(cluster: &str, site: Site) -> Result<()> {
+    let node = node_namespace(cluster);
+    let bridge = site.bridge();
+    let router = site.router();
+    ip(&format!("-n {WAN} link add {bridge} type bridge"))?;
+    ip(&format!("-n {WAN} address add {router}/24 dev {bridge}"))?;
+    ip(&format!("-n {WAN} link set {bridge} up"))?;
+    ip(&format!("netns add {node}"))?;
+    ip(&format!("-n {node} link set lo up"))?;
+    let port = format!("port{}", site.0);
+    ip(&format!(
+        "-n {node} link add eth0 type veth peer name {port} netns {WAN}"
+    ))?;
+    ip(&format!("-n {WAN} link set {port} master {bridge} up"))?;
+    ip(&format!(
+        "-n {node} address add {}/24 dev eth0",
+        site.node()
+    ))?;
+    ip(&format!("-n {node} link set eth0 up"))?;
+    ip(&format!("-n {node} route add default via {router}"))?;
+    sysctl(&node, "net.ipv4.ip_forward", "1")?;
+    sysctl(&node, "net.bridge.bridge-nf-call-iptables", "1")
+}
+
+fn sysctl(namespace: &str, name: &str, value: &str) -> Result<()> {
+    let setting = format!("{name}={value}");
+    run(
+        "ip",
+        &["netns", "exec", namespace, "sysctl", "-q", "-w", &setting],
+    )?;
+    Ok(())
+}
+
+/// Lets TCP connections to `port` pass between clusters.
+///
+/// # Errors
+/// If the lab is down.
+pub fn open_port(port: u16) -> Result<()> {
+    change_opened("add", port)
+}
+
+/// Takes [`open_port`] back; connections that are open stay.
+///
+/// # Errors
+/// If the lab is down.
+pub fn close_port(port: u16) -> Result<()> {
+    change_opened("delete", port)
+}
+
+fn change_opened(verb: &str, port: u16) -> Result<()> {
+    let element = format!("{{ {port} }}");
+    run(
+        "ip",
+        &[
+            "netns", "exec", WAN, "nft", verb, "element", "inet", "lab", "opened", &element,
+        ],
+    )?;
+    Ok(())
+}
+
+/// How many packets between clusters the firewall has dropped.
+///
+/// # Errors
+/// If the lab is down.
+pub fn dropped_packets() -> Result<u64> {
+    let text = run(
+        "ip",
+        &[
+            "netns", "exec", WAN, "nft", "list", "counter", "inet", "lab", "dropped",
+        ],
+    )?;
+    let mut words = text
+        .split_whitespace()
+        .skip_while(|word| *word != "packets");
+    words
+        .nth(1)
+        .and_then(|count| count.parse().ok())
+        .with_context(|| format!("no packet count in {text:?}"))
+}
+
+/// The firewall, as `nft` shows it.
+///
+/// # Errors
+/// If the lab is down.
+pub fn firewall() -> Result<String> {
+    run(
+        "ip",
+        &["netns", "exec", WAN, "nft", "list", "table", "inet", "lab"],
+    )
+}

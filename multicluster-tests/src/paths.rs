@@ -1,0 +1,65 @@
+//! Where the lab keeps what.
+
+use std::path::{Path, PathBuf};
+
+/// The lab's folders.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    state: PathBuf,
+    cache: PathBuf,
+}
+
+impl Paths {
+    /// `MESH_LAB_DIR` and `MESH_LAB_CACHE`, or their defaults.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        let home = folder("HOME").unwrap_or_else(|| "/root".into());
+        Self {
+            state: folder("MESH_LAB_DIR").unwrap_or_else(|| "/var/lib/mesh-lab".into()),
+            cache: folder("MESH_LAB_CACHE").unwrap_or_else(|| home.join(".cache/mesh-lab")),
+        }
+    }
+
+    /// Everything that lives while clusters are up.
+    #[must_use]
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    /// Everything that is built once.
+    #[must_use]
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    /// Contexts of all clusters.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.state.join("kubeconfig")
+    }
+
+    /// Held by whoever changes the lab.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.state.with_extension("lock")
+    }
+
+    /// Image archives.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.cache.join("images")
+    }
+
+    /// The Kubernetes programs: `MESH_K8S_BIN`, or the cache.
+    #[must_use]
+    pub fn kubernetes(&self) -> PathBuf {
+        std::env::var_os("MESH_K8S_BIN").map_or_else(|| self.cache.join("bin"), PathBuf::from)
+    }
+
+    /// One cluster's folder.
+    #[must_use]
+    pub fn cluster(&self, name: &str) -> PathBuf {
+        self.state.join(name)
+    }
+}
