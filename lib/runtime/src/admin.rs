@@ -2,7 +2,9 @@
 //! Every caller in the cluster can reach it, so it is cheap and bounded: one
 //! request per connection, with a deadline, and few connections at a time.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use anyhow::Context as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -16,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus_client::{encoding::text, registry::Registry};
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tracing::{debug, info};
@@ -60,16 +62,9 @@ impl Admin {
     /// Answers until the program is to end. Connections that are open then are
     /// closed.
     pub async fn serve(self, shutdown: Shutdown) {
-        let mut connections = JoinSet::new();
+        let mut connections = Newest::default();
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1));
         loop {
-            while connections.try_join_next().is_some() {}
-            if connections.len() >= MAX_CONNECTIONS {
-                tokio::select! {
-                    _ = connections.join_next() => continue,
-                    () = shutdown.signalled() => return,
-                }
-            }
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
                 () = shutdown.signalled() => return,
@@ -85,6 +80,26 @@ impl Admin {
                 }
             }
         }
+    }
+}
+
+/// The newest connections. One more takes the place of the oldest, so that idle
+/// ones never keep a probe away: an honest one is answered long before.
+#[derive(Default)]
+struct Newest {
+    tasks: JoinSet<()>,
+    order: VecDeque<AbortHandle>,
+}
+
+impl Newest {
+    fn spawn(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
+        while self.tasks.try_join_next().is_some() {}
+        if self.order.len() == MAX_CONNECTIONS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            oldest.abort();
+        }
+        self.order.push_back(self.tasks.spawn(connection));
     }
 }
 

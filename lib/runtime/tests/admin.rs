@@ -1,5 +1,7 @@
 //! The admin port over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh_runtime::{Admin, Readiness, Shutdown, registry};
@@ -7,7 +9,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     task::JoinHandle,
-    time::timeout,
+    time::Instant,
 };
 
 struct Running {
@@ -82,14 +84,12 @@ async fn metrics_are_open_metrics() {
     assert!(answer.ends_with("# EOF\n"), "{answer}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_silent_client_is_cut_off() {
     let running = start().await;
     let mut silent = TcpStream::connect(running.addr).await.unwrap();
     silent.write_all(b"GET /live HTTP/1.1\r\nho").await.unwrap();
-    let mut rest = Vec::new();
-    let cut_off = timeout(Duration::from_secs(20), silent.read_to_end(&mut rest));
-    cut_off.await.unwrap().unwrap();
+    silent.read_to_end(&mut Vec::new()).await.unwrap();
 }
 
 #[tokio::test]
@@ -99,8 +99,9 @@ async fn silent_clients_do_not_keep_others_away() {
     for _ in 0..200 {
         silent.push(TcpStream::connect(running.addr).await.unwrap());
     }
-    let answer = timeout(Duration::from_secs(30), status(running.addr, "GET /live"));
-    assert_eq!(answer.await.unwrap(), "200");
+    let started = Instant::now();
+    assert_eq!(status(running.addr, "GET /live").await, "200");
+    assert!(started.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test]

@@ -8,7 +8,11 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA25
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
-use crate::{error::Refusal, leaf::Leaf, provider::provider};
+use crate::{
+    error::Refusal,
+    leaf::{self, Leaf},
+    provider::provider,
+};
 
 /// A workload certificate and its key. Cheap to clone; the key is never shown.
 #[derive(Clone)]
@@ -29,8 +33,15 @@ impl Certificate {
         chain_der: Vec<Vec<u8>>,
         key_pkcs8_der: Vec<u8>,
     ) -> Result<Self, InvalidCertificate> {
-        let leaf = chain_der.first().ok_or(Refusal::NoCertificate)?;
+        let [leaf, intermediates @ ..] = &chain_der[..] else {
+            return Err(Refusal::NoCertificate.into());
+        };
         let leaf = Leaf::read(leaf)?;
+        let valid_until = intermediates
+            .iter()
+            .map(|der| leaf::not_after(der))
+            .try_fold(leaf.not_after, |earliest, end| Ok(earliest.min(end?)))
+            .map_err(InvalidCertificate::Leaf)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key_pkcs8_der));
         let key = provider()
             .key_provider
@@ -44,7 +55,7 @@ impl Certificate {
         Ok(Self {
             id: leaf.id,
             not_before: leaf.not_before,
-            valid_until: leaf.not_after,
+            valid_until,
             certified_key: Arc::new(certified_key),
         })
     }
@@ -61,7 +72,7 @@ impl Certificate {
         self.not_before
     }
 
-    /// The end of its life.
+    /// The end of its life: its own or its issuer's, whichever comes first.
     #[must_use]
     pub const fn valid_until(&self) -> SystemTime {
         self.valid_until

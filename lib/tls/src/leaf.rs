@@ -69,6 +69,12 @@ impl Leaf {
     }
 }
 
+/// When a certificate of any kind ends.
+pub(crate) fn not_after(der: &[u8]) -> Result<SystemTime, Refusal> {
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| Refusal::Malformed)?;
+    system_time(certificate.validity().not_after)
+}
+
 /// SPIFFE X.509-SVID §4.1 and §4.3: a leaf is no CA, signs no certificate and
 /// may sign a handshake.
 fn refuse_authority(leaf: &X509Certificate<'_>) -> Result<(), Refusal> {

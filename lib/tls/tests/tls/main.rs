@@ -1,6 +1,8 @@
 //! Handshakes over in-memory pipes, between our own sides and against peers
 //! that break the rules.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod certificates;
 mod handshakes;
 mod hostile;

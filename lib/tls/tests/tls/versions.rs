@@ -81,7 +81,7 @@ async fn t3_our_server_never_resumes() {
 /// kind of handshake, and how many tickets it was given.
 async fn visit(tls: &Tls, config: Arc<ClientConfig>) -> (HandshakeKind, u32) {
     let (ours, theirs) = duplex(64 * 1024);
-    let connector = TlsConnector::from(config).early_data(true);
+    let connector = TlsConnector::from(config);
     let name = ServerName::try_from("honest.invalid").unwrap();
     let greet = async {
         let (mut stream, _) = tls.accept(ours, ALPN_MESH).await.unwrap();
@@ -96,6 +96,7 @@ async fn visit(tls: &Tls, config: Arc<ClientConfig>) -> (HandshakeKind, u32) {
     };
     let ((), stream) = join!(greet, call);
     let session = stream.get_ref().1;
+    // Without a ticket there is nothing to encrypt early data with.
     assert!(!session.is_early_data_accepted());
     (
         session.handshake_kind().unwrap(),
