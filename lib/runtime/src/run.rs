@@ -7,18 +7,23 @@ use tokio::runtime;
 /// Runs `program`'s whole life on a current-thread runtime. An error is printed
 /// with its causes and becomes exit code 1.
 pub fn run(program: &str, life: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
-    let outcome = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(life));
-    match outcome {
+    match live(life) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{program}: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn live(life: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(life);
+    // Whatever had to be waited for was waited for in `life`.
+    runtime.shutdown_background();
+    outcome
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ pub async fn drain(tasks: &TaskTracker, deadline: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[tokio::test]
@@ -78,6 +80,14 @@ mod tests {
         assert!(!clone.is_signalled());
         shutdown.trigger();
         clone.signalled().await;
+    }
+
+    #[tokio::test]
+    async fn a_signal_is_a_wish() {
+        let shutdown = Shutdown::on_signals().unwrap();
+        let kill = Command::new("sh").args(["-c", "kill -TERM $PPID"]).status();
+        assert!(kill.unwrap().success());
+        shutdown.signalled().await;
     }
 
     #[tokio::test]

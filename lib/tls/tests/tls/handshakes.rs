@@ -3,12 +3,13 @@
 use mesh_core::identity::SpiffeId;
 use mesh_testing::ca::{TestRoot, id};
 use mesh_tls::{
-    ALPN_H2, ALPN_MESH, Certificate, ClientStream, InvalidBundle, InvalidCertificate, KeyRequest,
-    ServerStream, Tls, TlsError, Trust, fingerprint, parse_bundle,
+    ALPN_H2, ALPN_MESH, Certificate, ClientStream, HANDSHAKE_TIMEOUT, InvalidBundle,
+    InvalidCertificate, KeyRequest, ServerStream, Tls, TlsError, Trust, fingerprint, parse_bundle,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     join,
+    time::{Duration, Instant},
 };
 
 type Client = Result<ClientStream<DuplexStream>, TlsError>;
@@ -152,8 +153,10 @@ async fn a_peer_that_goes_away_is_the_network_s_fault() {
 async fn g10_a_silent_peer_is_left_after_the_deadline() {
     let west = TestRoot::new("west");
     let (left, _right) = duplex(1024);
+    let started = Instant::now();
     let error = west.tls(WEB).accept(left, ALPN_MESH).await;
     assert_eq!(error.map(drop).unwrap_err().reason(), "timeout");
+    assert!(started.elapsed() <= HANDSHAKE_TIMEOUT + Duration::from_secs(1));
 }
 
 #[test]
