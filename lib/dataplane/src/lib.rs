@@ -1,1 +1,18 @@
-//! To be written.
+//! What proxy, gateway, mirror and control plane share towards the mesh: a
+//! program's identity and its streams from the control plane, tunnels through
+//! gateways, and pooled `mesh/1` connections to sidecars.
+//!
+//! It decides nothing about routes or policy, and serves nothing.
+//!
+//! Main types: [`control::ControlPlane`], [`tunnel::Tunnels`], [`peer::Peers`].
+
+pub mod channel;
+pub mod control;
+mod h2_stream;
+pub mod links;
+pub mod peer;
+pub mod resolve;
+pub mod stream;
+pub mod tunnel;
+
+pub use h2_stream::{H2Stream, TunnelRefused};

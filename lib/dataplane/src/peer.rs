@@ -1,0 +1,338 @@
+//! Pooled `mesh/1` connections to sidecars: HTTP/2 in mutual TLS, straight to
+//! the pod or through the gateway of a link. It is the same protocol and the
+//! same check of the peer in both cases.
+
+mod pool;
+
+use std::{
+    error::Error as StdError,
+    fmt, io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response};
+use http_body_util::{BodyExt as _, Empty, combinators::BoxBody};
+use hyper::{body::Incoming, client::conn::http2, upgrade::Upgraded};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use mesh_core::{endpoint::EndpointId, identity::SpiffeId, link::Link};
+use mesh_tls::{ALPN_MESH, Tls, TlsError};
+use mesh_wire::mesh1::{self, Carried, Reason};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
+use tracing::debug;
+
+use self::pool::{Key, Pool};
+use crate::tunnel::{Target, TunnelError, Tunnels};
+
+/// How long a TCP connection to a sidecar may take.
+const CONNECT: Duration = Duration::from_secs(1);
+/// How long everything may take until the peer is ready: straight, and through
+/// a gateway.
+const DIRECT: Duration = Duration::from_secs(3);
+const LINKED: Duration = Duration::from_secs(6);
+/// How long the peer may take to answer a `CONNECT`.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How often a silent peer is asked for a sign of life, and how long that may take.
+const PING: Duration = Duration::from_secs(10);
+const PONG: Duration = Duration::from_secs(4);
+/// Bytes on their way per stream and per connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// What a request's body can fail with.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+/// The body of a request on `mesh/1`.
+pub type Body = BoxBody<Bytes, BoxError>;
+/// A TCP connection carried by a `mesh/1` stream.
+pub type PeerStream = TokioIo<Upgraded>;
+
+/// A sidecar, and whom its certificate must name.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Where it is.
+    pub address: PeerAddress,
+    /// Who it is.
+    pub identity: SpiffeId,
+}
+
+/// Where a sidecar is.
+#[derive(Clone, Debug)]
+pub enum PeerAddress {
+    /// The pod's address and the sidecar's inbound port.
+    Direct(SocketAddr),
+    /// Behind the gateway of a link.
+    Linked(Arc<Link>, EndpointId),
+}
+
+/// Why a sidecar is not ready. Nothing was sent to it: another endpoint may be
+/// tried.
+#[derive(Debug, thiserror::Error)]
+pub enum PeerError {
+    /// No TCP connection.
+    #[error("{address} cannot be reached: {source}")]
+    Unreachable {
+        /// Its address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No way through the gateway.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
+    /// Something answers, and it is not the peer, or does not want us; through
+    /// a gateway also: the gateway refused.
+    #[error("no TLS session with {identity}: {source}")]
+    Tls {
+        /// Who should answer.
+        identity: SpiffeId,
+        /// Whose fault it is.
+        source: TlsError,
+    },
+    /// No HTTP/2 on the session.
+    #[error("no HTTP/2 with {identity}: {source}")]
+    Http2 {
+        /// Who answers.
+        identity: SpiffeId,
+        /// What happened.
+        source: hyper::Error,
+    },
+    /// A deadline passed.
+    #[error("{identity} is not ready in time")]
+    Timeout {
+        /// Who should answer.
+        identity: SpiffeId,
+    },
+}
+
+impl PeerError {
+    /// A label for metrics; the set of values is closed.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Tunnel(_) => "tunnel",
+            Self::Tls { source, .. } => source.reason(),
+            Self::Http2 { .. } => "http2",
+            Self::Timeout { .. } => "timeout",
+        }
+    }
+}
+
+/// The pool of connections to sidecars. Clones share it.
+#[derive(Clone)]
+pub struct Peers {
+    tls: Tls,
+    tunnels: Tunnels,
+    pool: Pool,
+}
+
+impl Peers {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(tls: Tls, tunnels: Tunnels) -> Self {
+        Self {
+            tls,
+            tunnels,
+            pool: Pool::default(),
+        }
+    }
+
+    /// A connection to `peer` that takes one more request, opened if need be.
+    ///
+    /// # Errors
+    /// If there is none within the deadline.
+    pub async fn connection(&self, peer: &Peer) -> Result<PeerConnection, PeerError> {
+        let slot = self.pool.slot(Key::of(peer), Instant::now());
+        let limit = match peer.address {
+            PeerAddress::Direct(_) => DIRECT,
+            PeerAddress::Linked(..) => LINKED,
+        };
+        match timeout(limit, self.ready(peer, &slot)).await {
+            Ok(result) => result,
+            Err(_) => Err(PeerError::Timeout {
+                identity: peer.identity.clone(),
+            }),
+        }
+    }
+
+    /// Whoever finds no connection opens it; the others wait for that.
+    async fn ready(&self, peer: &Peer, slot: &pool::Slot) -> Result<PeerConnection, PeerError> {
+        let mut slot = slot.lock().await;
+        if let Some(open) = slot.clone()
+            && !open.is_closed()
+        {
+            return Ok(PeerConnection(open));
+        }
+        let fresh = match &peer.address {
+            PeerAddress::Direct(address) => {
+                let stream =
+                    mesh_net::socket::connect(*address, CONNECT)
+                        .await
+                        .map_err(|source| PeerError::Unreachable {
+                            address: *address,
+                            source,
+                        })?;
+                self.handshake(peer, stream).await?
+            }
+            PeerAddress::Linked(link, id) => {
+                let tunnel = self.tunnels.open(link, Target::Endpoint(*id)).await?;
+                self.handshake(peer, tunnel).await?
+            }
+        };
+        *slot = Some(fresh.clone());
+        Ok(PeerConnection(fresh))
+    }
+
+    async fn handshake<IO>(
+        &self,
+        peer: &Peer,
+        stream: IO,
+    ) -> Result<http2::SendRequest<Body>, PeerError>
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let expected = [peer.identity.clone()];
+        let session = self
+            .tls
+            .connect(stream, &expected, None, ALPN_MESH)
+            .await
+            .map_err(|source| PeerError::Tls {
+                identity: peer.identity.clone(),
+                source,
+            })?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .keep_alive_interval(PING)
+            .keep_alive_timeout(PONG)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(session))
+            .await
+            .map_err(|source| PeerError::Http2 {
+                identity: peer.identity.clone(),
+                source,
+            })?;
+        let identity = peer.identity.clone();
+        // Lives as long as the connection, which its streams and the pool hold.
+        tokio::spawn(async move {
+            let result = connection.await;
+            debug!(peer = %identity, ?result, "mesh/1 connection ended");
+        });
+        Ok(sender)
+    }
+}
+
+/// A connection to a sidecar that takes requests.
+#[derive(Clone)]
+pub struct PeerConnection(http2::SendRequest<Body>);
+
+impl PeerConnection {
+    /// Sends a request for the application's `port`. Its URI must be absolute.
+    ///
+    /// # Errors
+    /// [`RequestError`], which gives the request back if nothing of it was sent.
+    pub async fn request(
+        &mut self,
+        port: u16,
+        mut request: Request<Body>,
+    ) -> Result<Response<Incoming>, RequestError> {
+        request.headers_mut().insert(mesh1::PORT, port.into());
+        let mut sending = self.0.try_send_request(request).await;
+        match &mut sending {
+            Ok(_) => sending.map_err(|error| RequestError::new(error.into_error(), None)),
+            Err(error) => {
+                let request = error.take_message();
+                match sending {
+                    Ok(response) => Ok(response),
+                    Err(error) => Err(RequestError::new(error.into_error(), request)),
+                }
+            }
+        }
+    }
+
+    /// Opens a stream that carries the bytes of a TCP connection to the
+    /// application's `port`.
+    ///
+    /// # Errors
+    /// [`StreamError`]; not one byte has reached the application.
+    pub async fn tcp(&mut self, port: u16) -> Result<PeerStream, StreamError> {
+        let response = timeout(ANSWER, self.0.send_request(connect_request(port)))
+            .await
+            .map_err(|_| StreamError::Timeout)??;
+        if !response.status().is_success() {
+            return Err(StreamError::Refused(Reason::from_headers(
+                response.headers(),
+            )));
+        }
+        Ok(TokioIo::new(hyper::upgrade::on(response).await?))
+    }
+}
+
+fn connect_request(port: u16) -> Request<Body> {
+    let body = Empty::new().map_err(|never| match never {}).boxed();
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() = http::Uri::from_static("mesh.tcp:0");
+    let headers = request.headers_mut();
+    headers.insert(mesh1::PORT, HeaderValue::from(port));
+    headers.insert(mesh1::PROTO, Carried::Tcp.header());
+    request
+}
+
+/// A request that got no answer.
+pub struct RequestError {
+    /// What happened.
+    pub source: hyper::Error,
+    /// The request, if nothing of it was sent: it may go elsewhere.
+    pub unsent: Option<Box<Request<Body>>>,
+}
+
+impl RequestError {
+    fn new(source: hyper::Error, unsent: Option<Request<Body>>) -> Self {
+        Self {
+            source,
+            unsent: unsent.map(Box::new),
+        }
+    }
+}
+
+impl fmt::Debug for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestError")
+            .field("source", &self.source)
+            .field("unsent", &self.unsent.is_some())
+            .finish()
+    }
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no answer: {}", self.source)
+    }
+}
+
+impl StdError for RequestError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// A TCP stream that was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Http2(#[from] hyper::Error),
+    /// The sidecar refused, and perhaps said why.
+    #[error("the peer refused: {}", .0.map_or("without a reason", Reason::as_str))]
+    Refused(Option<Reason>),
+    /// No answer in time.
+    #[error("the peer did not answer in time")]
+    Timeout,
+}

@@ -1,0 +1,294 @@
+//! Tunnels through gateways: pooled HTTP/2 connections in mutual TLS, a
+//! `CONNECT` stream each.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::client::{Connection, SendRequest};
+use http::{HeaderValue, Method, Request};
+use mesh_core::{
+    endpoint::EndpointId,
+    link::{Gateway, Link},
+};
+use mesh_tls::{ALPN_MESH, ClientStream, Tls, TlsError};
+use mesh_wire::mesh1;
+use tokio::{net::TcpStream, sync::Mutex as AsyncMutex, time::timeout};
+use tracing::debug;
+
+use crate::{H2Stream, resolve::Resolver};
+
+/// How long one address of a gateway may take until the TCP connection stands.
+const CONNECT: Duration = Duration::from_secs(2);
+/// How long TLS and HTTP/2 may take after that.
+const HANDSHAKE: Duration = Duration::from_secs(3);
+/// How often a gateway is asked for a sign of life, and how long that may take.
+const PING: Duration = Duration::from_secs(5);
+const PONG: Duration = Duration::from_secs(4);
+/// How long a connection may wait for a free stream.
+const READY: Duration = Duration::from_secs(3);
+/// Bytes on their way per stream and per connection.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Addresses tried for one gateway.
+const MOST_ADDRESSES: usize = 8;
+
+/// What a tunnel leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// The sidecar of an exported endpoint.
+    Endpoint(EndpointId),
+    /// The gateway itself.
+    Probe,
+    /// The peer's export streams.
+    Exports,
+}
+
+/// Why there is no tunnel. Not one byte went further than the gateway.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// No address of the gateway takes connections.
+    #[error("the gateway of {link} cannot be reached: {source}")]
+    Unreachable {
+        /// The link.
+        link: Arc<str>,
+        /// What the last address said.
+        source: io::Error,
+    },
+    /// Something answers, and it is not the gateway, or does not want us.
+    #[error("no TLS session with the gateway of {link}: {source}")]
+    Tls {
+        /// The link.
+        link: Arc<str>,
+        /// Whose fault it is.
+        source: TlsError,
+    },
+    /// The HTTP/2 connection failed.
+    #[error("the connection to the gateway of {link} failed: {source}")]
+    Http2 {
+        /// The link.
+        link: Arc<str>,
+        /// What happened.
+        source: h2::Error,
+    },
+    /// A deadline passed.
+    #[error("the gateway of {link} does not answer in time")]
+    Timeout {
+        /// The link.
+        link: Arc<str>,
+    },
+}
+
+/// The pool of connections to gateways. Clones share it.
+#[derive(Clone)]
+pub struct Tunnels {
+    tls: Tls,
+    resolver: Resolver,
+    pool: Arc<Mutex<HashMap<Gateway, Slot>>>,
+}
+
+/// The connection to one gateway; who finds none opens it, others wait.
+type Slot = Arc<AsyncMutex<Option<SendRequest<Bytes>>>>;
+
+impl Tunnels {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(tls: Tls, resolver: Resolver) -> Self {
+        Self {
+            tls,
+            resolver,
+            pool: Arc::default(),
+        }
+    }
+
+    /// Opens a tunnel. It may be written to at once; whether the gateway lets
+    /// it through shows at the first read.
+    ///
+    /// # Errors
+    /// If there is no way to the gateway.
+    pub async fn open(&self, link: &Link, target: Target) -> Result<H2Stream, TunnelError> {
+        let mut connection = self.connection(link).await?;
+        let http2 = |source| TunnelError::Http2 {
+            link: link.name.clone(),
+            source,
+        };
+        let opened = connection.send_request(connect_request(target), false);
+        let (answer, send) = opened.map_err(http2)?;
+        Ok(H2Stream::asked(send, answer))
+    }
+
+    /// A connection that takes one more stream.
+    async fn connection(&self, link: &Link) -> Result<SendRequest<Bytes>, TunnelError> {
+        let slot = self.slot(&link.gateway);
+        let mut slot = slot.lock().await;
+        if let Some(connection) = slot.clone()
+            && let Ok(Ok(ready)) = timeout(READY, connection.ready()).await
+        {
+            return Ok(ready);
+        }
+        let fresh = self.dial(link).await?;
+        let ready = timeout(READY, fresh.clone().ready())
+            .await
+            .map_err(|_| TunnelError::Timeout {
+                link: link.name.clone(),
+            })?
+            .map_err(|source| TunnelError::Http2 {
+                link: link.name.clone(),
+                source,
+            })?;
+        *slot = Some(fresh);
+        Ok(ready)
+    }
+
+    fn slot(&self, gateway: &Gateway) -> Slot {
+        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        // Gateways that no link names any more, or that failed, are forgotten
+        // when nobody is using them.
+        pool.retain(|known, slot| {
+            known == gateway
+                || Arc::strong_count(slot) > 1
+                || slot.try_lock().is_ok_and(|slot| slot.is_some())
+        });
+        pool.entry(gateway.clone()).or_default().clone()
+    }
+
+    /// Tries the gateway's addresses one after the other.
+    async fn dial(&self, link: &Link) -> Result<SendRequest<Bytes>, TunnelError> {
+        let mut last = TunnelError::Unreachable {
+            link: link.name.clone(),
+            source: io::ErrorKind::AddrNotAvailable.into(),
+        };
+        for address in self.addresses(link).await? {
+            match self.dial_address(link, address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => {
+                    debug!(%address, %error, "gateway address");
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    /// All addresses of the gateway, in an order that differs between calls.
+    async fn addresses(&self, link: &Link) -> Result<Vec<SocketAddr>, TunnelError> {
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        let mut problem = None;
+        for host in &link.gateway.hosts {
+            match self.resolver.resolve(host).await {
+                Ok(more) => addresses.extend(more),
+                Err(error) => problem = Some(error),
+            }
+        }
+        if let (true, Some(error)) = (addresses.is_empty(), problem) {
+            return Err(TunnelError::Unreachable {
+                link: link.name.clone(),
+                source: io::Error::other(error),
+            });
+        }
+        if !addresses.is_empty() {
+            let start = rand::random_range(0..addresses.len());
+            addresses.rotate_left(start);
+        }
+        addresses.truncate(MOST_ADDRESSES);
+        let port = link.gateway.port;
+        Ok(addresses.into_iter().map(|ip| (ip, port).into()).collect())
+    }
+
+    async fn dial_address(
+        &self,
+        link: &Link,
+        address: SocketAddr,
+    ) -> Result<SendRequest<Bytes>, TunnelError> {
+        let stream = mesh_net::socket::connect(address, CONNECT)
+            .await
+            .map_err(|source| TunnelError::Unreachable {
+                link: link.name.clone(),
+                source,
+            })?;
+        match timeout(HANDSHAKE, self.handshake(link, stream)).await {
+            Ok(result) => result,
+            Err(_) => Err(TunnelError::Timeout {
+                link: link.name.clone(),
+            }),
+        }
+    }
+
+    async fn handshake(
+        &self,
+        link: &Link,
+        stream: TcpStream,
+    ) -> Result<SendRequest<Bytes>, TunnelError> {
+        let expected = [link.gateway.identity.clone()];
+        let server_name = Some(&*link.gateway.server_name);
+        let session = self
+            .tls
+            .connect(stream, &expected, server_name, ALPN_MESH)
+            .await
+            .map_err(|source| TunnelError::Tls {
+                link: link.name.clone(),
+                source,
+            })?;
+        let (connection, driver) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(1 << 20)
+            .enable_push(false)
+            .handshake(session)
+            .await
+            .map_err(|source| TunnelError::Http2 {
+                link: link.name.clone(),
+                source,
+            })?;
+        tokio::spawn(drive(driver, link.name.clone()));
+        Ok(connection)
+    }
+}
+
+/// Runs a connection until it ends, or the gateway gives no sign of life.
+/// Lives as long as the connection: its streams fail when it returns.
+async fn drive(mut connection: Connection<ClientStream<TcpStream>, Bytes>, link: Arc<str>) {
+    let Some(pings) = connection.ping_pong() else {
+        return;
+    };
+    let alive = keep_alive(pings);
+    tokio::select! {
+        ended = connection => debug!(%link, result = ?ended, "gateway connection ended"),
+        () = alive => debug!(%link, "the gateway gives no sign of life"),
+    }
+}
+
+/// Returns when a ping is not answered.
+async fn keep_alive(mut pings: h2::PingPong) {
+    loop {
+        tokio::time::sleep(PING).await;
+        let pong = timeout(PONG, pings.ping(h2::Ping::opaque())).await;
+        if !matches!(pong, Ok(Ok(_))) {
+            return;
+        }
+    }
+}
+
+fn connect_request(target: Target) -> Request<()> {
+    let authority = match target {
+        Target::Endpoint(_) => mesh1::AUTHORITY_ENDPOINT,
+        Target::Probe => mesh1::AUTHORITY_PROBE,
+        Target::Exports => mesh1::AUTHORITY_EXPORTS,
+    };
+    let mut request = Request::new(());
+    *request.method_mut() = Method::CONNECT;
+    *request.uri_mut() = http::Uri::from_static(authority);
+    let headers = request.headers_mut();
+    headers.insert(mesh1::HOPS, HeaderValue::from_static("1"));
+    if let Target::Endpoint(id) = target
+        && let Ok(value) = HeaderValue::from_str(&id.to_string())
+    {
+        headers.insert(mesh1::ENDPOINT, value);
+    }
+    request
+}
