@@ -1,1 +1,44 @@
-fn main() {}
+//! `mesh`, the command line.
+//!
+//! `install`, `inject` and `multicluster install` are functions from options
+//! to text and talk to no cluster. `multicluster link`, `unlink` and `check`
+//! read one or two contexts of the user's kubeconfig into plain facts, decide
+//! on those, and act last. No command handles a key.
+
+mod args;
+mod inject;
+mod inject_command;
+mod install;
+mod manifests;
+mod multicluster;
+mod output;
+mod text;
+mod yaml;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Command, Mesh, Multicluster};
+
+fn main() -> ExitCode {
+    match run(Mesh::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Version => output::print(&format!("mesh {}\n", env!("CARGO_PKG_VERSION")))?,
+        Command::Install(args) => output::print(&install::run(args)?)?,
+        Command::Inject(args) => inject_command::run(args)?,
+        Command::Multicluster(Multicluster::Install(args)) => {
+            output::print(&multicluster::install::run(args)?)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,49 @@
+//! What the user types. Each command turns its arguments into options that
+//! hold parsed values; nothing after that sees raw text.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    inject_command::InjectArgs, install::InstallArgs,
+    multicluster::install::MulticlusterInstallArgs,
+};
+
+/// Joins Kubernetes clusters into one service mesh.
+#[derive(Debug, Parser)]
+#[command(name = "mesh", disable_version_flag = true)]
+pub(crate) struct Mesh {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print the version of this program
+    Version,
+    /// Print the objects of the control plane, for `kubectl apply -f -`
+    Install(InstallArgs),
+    /// Add the sidecar to the pods of a manifest, for `kubectl apply -f -`
+    Inject(InjectArgs),
+    /// Join clusters
+    #[command(subcommand)]
+    Multicluster(Multicluster),
+}
+
+/// The commands that join clusters.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Multicluster {
+    /// Print the objects of gateway and mirror, for `kubectl apply -f -`
+    Install(MulticlusterInstallArgs),
+}
+
+/// Which images to run.
+#[derive(Debug, Args)]
+pub(crate) struct ImageArgs {
+    /// Where the images are
+    #[arg(long, default_value = "mesh.dev", value_name = "NAME")]
+    pub(crate) registry: String,
+    /// Their version
+    #[arg(long, default_value = "dev", value_name = "TAG")]
+    pub(crate) image_tag: String,
+}

@@ -1,0 +1,3 @@
+//! The commands that join clusters.
+
+pub(crate) mod install;
