@@ -1,1 +1,90 @@
-//! To be written.
+//! Turns what linked clusters export into Services of this cluster.
+//!
+//! One controller per Link follows the peer's feed, compares what should be
+//! with what is, and writes the difference: level-triggered, without an end of
+//! its attempts, and only to Services that carry its label and owner record.
+//! It writes no endpoints (mesh-control and the proxies find those by the
+//! owner record), carries no traffic, and may be away for as long as it likes.
+//!
+//! A look goes through: [`feed`] and [`local`] (what is known), [`decide`]
+//! (what to do; with the rules in [`desired`], [`plan`] and [`removal`]), and
+//! [`writer`] (the doing). [`importer`] is the life of one such controller.
+
+pub mod config;
+mod controller;
+mod decide;
+mod desired;
+mod export;
+mod feed;
+mod importer;
+mod local;
+mod mirror;
+mod plan;
+mod removal;
+mod status;
+mod writer;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use config::Config;
+use kube::Client;
+use mesh_dataplane::{channel, control::ControlPlane, links::watch_links, tunnel::Tunnels};
+use mesh_runtime::{Readiness, Shutdown, drain, registry, serve_admin};
+use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::{feed::Dial, importer::Context, local::Local, writer::Writer};
+
+/// Lives until `shutdown`.
+///
+/// # Errors
+/// If it cannot start: the configuration names what is not there, or a port is
+/// taken.
+pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
+    info!(?config, "starting");
+    let tasks = TaskTracker::new();
+    let readiness = Readiness::new();
+    let client = Client::try_default()
+        .await
+        .context("the API server of this cluster is not known")?;
+    let control = ControlPlane::start(&config.workload, &tasks)?;
+    let local = Local::new();
+    let cx = Context {
+        local: local.clone(),
+        writer: Writer::new(client.clone()),
+        links: watch_links(&control, &tasks),
+        dial: dial(&control),
+    };
+    let mut watches = JoinSet::new();
+    local.follow(&client, &mut watches);
+    watches.spawn(ready_when_complete(local, readiness.clone()));
+
+    let metrics = Arc::new(registry("mesh-mirror", env!("CARGO_PKG_VERSION")));
+    let admin = serve_admin(
+        config.runtime.admin_addr,
+        readiness,
+        metrics,
+        shutdown.clone(),
+    );
+    tokio::select! {
+        () = controller::run(&cx) => {}
+        served = admin => served?,
+    }
+    drop(watches);
+    drain(&tasks, Duration::ZERO).await;
+    Ok(())
+}
+
+/// The way to a peer's mesh-control: through its gateway.
+fn dial(control: &ControlPlane) -> Dial {
+    let tls = control.tls().clone();
+    let tunnels = Tunnels::new(tls.clone(), control.resolver().clone());
+    Arc::new(move |link| channel::exports(link.clone(), tunnels.clone(), tls.clone()))
+}
+
+async fn ready_when_complete(local: Local, readiness: Readiness) {
+    local.complete().await;
+    readiness.set(true);
+}

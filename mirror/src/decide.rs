@@ -1,0 +1,226 @@
+//! One look at everything: what a link's controller does next, and what it has
+//! to say. No I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt as _;
+use mesh_api::link::{Direction, Link};
+use mesh_core::cluster::ClusterName;
+
+use crate::{
+    desired::{self, Importer, Refused},
+    feed::{Feed, Health, Received},
+    local::Objects,
+    mirror::ServiceName,
+    plan::{Action, Conflict, Plan, owned_by, plan},
+    removal::{Answerer, CONFIRMATION, Doubt},
+    status::{Findings, Reachable, Synced, TakenName},
+};
+
+/// What a link's controller remembers from one look to the next.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memory {
+    doubt: Doubt,
+    /// The cluster that answers under the link's name, once it is believed.
+    cluster_uid: Option<String>,
+}
+
+impl Memory {
+    /// Starts with what the Link's status has kept.
+    pub(crate) fn new(link: &Link) -> Self {
+        let kept = link.status.as_ref();
+        Self {
+            doubt: Doubt::default(),
+            cluster_uid: kept.and_then(|status| status.cluster_uid.clone()),
+        }
+    }
+}
+
+/// What to do and to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    /// Writes to Services.
+    pub(crate) actions: Vec<Action>,
+    /// For the Link's status.
+    pub(crate) findings: Findings,
+    /// Ask the peer once more, then: something waits for its confirmation.
+    pub(crate) ask_again: Option<tokio::time::Instant>,
+}
+
+/// Decides for `link`, from what is known of this cluster and of the peer.
+pub(crate) fn decide(memory: &mut Memory, link: &Link, objects: &Objects, feed: &Feed) -> Decision {
+    let link_uid = link.uid().unwrap_or_default();
+    if !imports(link) {
+        let plan = plan(&link_uid, &BTreeMap::new(), objects.services());
+        return Decision::quiet(
+            objects,
+            &link_uid,
+            Reachable::NotImporting,
+            Synced::NotImporting,
+        )
+        .with(plan.actions, Some(Vec::new()));
+    }
+    let reachable = Reachable::Feed(feed.health.clone());
+    let quiet = |synced| Decision::quiet(objects, &link_uid, reachable.clone(), synced);
+    let cluster: ClusterName = match link.spec.cluster.parse() {
+        Ok(cluster) => cluster,
+        Err(error) => return quiet(Synced::InvalidLink(format!("spec.cluster: {error}"))),
+    };
+    let Some(received) = &feed.received else {
+        return quiet(Synced::Waiting).known(memory);
+    };
+    if is_stranger(memory, received) {
+        let uid = received.snapshot.cluster_uid.clone();
+        let mut decision = quiet(Synced::AnotherCluster(uid)).known(memory);
+        decision.ask_again = Some(received.at + CONFIRMATION);
+        return decision;
+    }
+    let sides = Sides {
+        link,
+        link_uid: &link_uid,
+        cluster: &cluster,
+        objects,
+        received,
+    };
+    let outcome = sides.compare(memory);
+    let synced = outcome.synced(&feed.health, received);
+    let mut decision = quiet(synced).known(memory).with(
+        outcome.plan.actions,
+        Some(taken(objects, &outcome.plan.conflicts)),
+    );
+    decision.ask_again = (outcome.held > 0).then(|| received.at + CONFIRMATION);
+    decision
+}
+
+/// Whether the link brings anything here.
+pub(crate) const fn imports(link: &Link) -> bool {
+    match link.spec.direction {
+        Direction::Both | Direction::Import => true,
+        Direction::Export | Direction::TrustOnly => false,
+    }
+}
+
+impl Decision {
+    /// Does nothing, and says this.
+    fn quiet(objects: &Objects, link_uid: &str, reachable: Reachable, synced: Synced) -> Self {
+        Self {
+            actions: Vec::new(),
+            findings: Findings {
+                reachable,
+                synced,
+                conflicts: None,
+                services: owned_by(objects.services(), link_uid).count(),
+                cluster_uid: None,
+            },
+            ask_again: None,
+        }
+    }
+
+    fn known(mut self, memory: &Memory) -> Self {
+        self.findings.cluster_uid.clone_from(&memory.cluster_uid);
+        self
+    }
+
+    fn with(mut self, actions: Vec<Action>, conflicts: Option<Vec<TakenName>>) -> Self {
+        self.actions = actions;
+        self.findings.conflicts = conflicts;
+        self
+    }
+}
+
+/// Asks for belief in the cluster that answered, and remembers it if given.
+fn is_stranger(memory: &mut Memory, received: &Received) -> bool {
+    let answering = &received.snapshot.cluster_uid;
+    let known = memory.cluster_uid.as_deref();
+    match memory.doubt.answerer(known, answering, received.at) {
+        Answerer::Stranger => true,
+        Answerer::Known => {
+            memory.cluster_uid = Some(answering.clone());
+            false
+        }
+    }
+}
+
+/// The two things to compare: what is here and what the peer says.
+struct Sides<'a> {
+    link: &'a Link,
+    link_uid: &'a str,
+    cluster: &'a ClusterName,
+    objects: &'a Objects,
+    received: &'a Received,
+}
+
+struct Outcome {
+    plan: Plan,
+    refused: Vec<Refused>,
+    /// Mirrors that go as soon as their removal is believed.
+    held: usize,
+}
+
+impl Sides<'_> {
+    fn compare(&self, memory: &mut Memory) -> Outcome {
+        let services = self.objects.services();
+        let held_now: BTreeSet<ServiceName> = owned_by(services, self.link_uid)
+            .map(|(name, _)| name.clone())
+            .collect();
+        let importer = Importer {
+            cluster: self.cluster,
+            link_uid: self.link_uid,
+            allowed: &self.link.spec.namespaces,
+            namespaces: &self.objects.namespaces(),
+            held: &held_now,
+            quota: QUOTA,
+        };
+        let desired = desired::desired(&importer, &self.received.snapshot);
+        let missing = held_now
+            .iter()
+            .filter(|name| !desired.mirrors.contains_key(name) && !desired.forbidden.contains(name))
+            .cloned()
+            .collect();
+        let total = held_now.len();
+        let removals = memory.doubt.removals(missing, total, self.received.at);
+        let mut plan = plan(self.link_uid, &desired.mirrors, services);
+        plan.actions
+            .retain(|action| !removals.held.contains(action.name()));
+        Outcome {
+            plan,
+            refused: desired.refused,
+            held: removals.held.len(),
+        }
+    }
+}
+
+impl Outcome {
+    fn synced(&self, health: &Health, received: &Received) -> Synced {
+        if self.held > 0 {
+            Synced::HeldBack(self.held)
+        } else if *health != Health::Alive {
+            Synced::Stale
+        } else if !self.refused.is_empty() {
+            Synced::Incomplete(self.refused.clone())
+        } else {
+            Synced::Done(received.snapshot.services.len())
+        }
+    }
+}
+
+fn taken(objects: &Objects, conflicts: &[Conflict]) -> Vec<TakenName> {
+    let link_name = |uid: &String| {
+        let link = objects.links().get(uid);
+        link.map_or_else(|| "that was deleted".into(), |link| link.name_any())
+    };
+    conflicts
+        .iter()
+        .map(|conflict| TakenName {
+            name: conflict.name.clone(),
+            link: conflict.owner.as_ref().map(link_name),
+        })
+        .collect()
+}
+
+/// Mirrors of one link: far more than clusters share, and few enough for the
+/// API server and our memory.
+const QUOTA: usize = 5000;
+
+#[cfg(test)]
+mod tests;
