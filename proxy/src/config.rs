@@ -1,0 +1,44 @@
+//! Flags and environment variables; nothing else reads them.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use mesh_dataplane::control::WorkloadConfig;
+
+/// The sidecar of a meshed pod
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "mesh-proxy", version)]
+pub struct Config {
+    /// Log and admin port
+    #[command(flatten)]
+    pub runtime: mesh_runtime::Config,
+    /// Identity and control plane
+    #[command(flatten)]
+    pub workload: WorkloadConfig,
+    /// Where the application's own connections arrive, redirected
+    #[arg(long, env = "MESH_OUTBOUND_ADDR", default_value = "127.0.0.1:4140")]
+    pub outbound_addr: SocketAddr,
+    /// Where connections to the pod arrive, redirected or from peers
+    #[arg(long, env = "MESH_INBOUND_ADDR", default_value = "0.0.0.0:4143")]
+    pub inbound_addr: SocketAddr,
+    /// The pod's addresses
+    #[arg(long, env = "MESH_POD_IP", value_delimiter = ',', required = true)]
+    pub pod_ips: Vec<IpAddr>,
+    /// The pod's name
+    #[arg(long, env = "MESH_POD_NAME")]
+    pub pod_name: String,
+    /// The pod's namespace
+    #[arg(long, env = "MESH_POD_NAMESPACE")]
+    pub pod_namespace: String,
+    /// How many seconds connections may take to end after SIGTERM
+    #[arg(long, env = "MESH_GRACE_SECONDS", default_value = "25")]
+    pub grace_seconds: u64,
+}
+
+impl Config {
+    pub(crate) const fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace_seconds)
+    }
+}

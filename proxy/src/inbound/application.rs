@@ -1,0 +1,122 @@
+//! Requests to the pod's own application.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use http::{
+    Request, Response, StatusCode, Uri, Version,
+    header::HOST,
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use hyper::body::Incoming;
+use mesh_dataplane::peer::Body;
+use mesh_wire::{
+    forward::{strip_hop_by_hop, strip_mesh},
+    mesh1::{CLIENT_ID, Carried, Reason},
+};
+use tracing::debug;
+
+use super::{Inbound, direct};
+use crate::{
+    body::{answer as our_answer, pass},
+    metrics::BackendLabels,
+};
+
+/// Passes on the request of a verified peer, and says who it is.
+///
+/// # Errors
+/// If the application takes no connection: nothing was sent.
+pub(super) async fn answer_peer(
+    inbound: &Inbound,
+    client: &direct::Client,
+    server: SocketAddr,
+    carried: Carried,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Reason> {
+    let (mut head, body) = request.into_parts();
+    clean(&mut head)?;
+    head.headers
+        .insert(CLIENT_ID, direct::client_id(&client.id)?);
+    head.version = match carried {
+        Carried::Http2 => Version::HTTP_2,
+        Carried::Http1 | Carried::Tcp | Carried::Connect => Version::HTTP_11,
+    };
+    let request = Request::from_parts(head, pass(body));
+    let response = match inbound.application.request(server, request).await {
+        Ok(response) => response,
+        Err(error) if error.is_connect() => {
+            debug!(%server, %error, "application");
+            return Err(Reason::ConnectFailed);
+        }
+        Err(error) => {
+            debug!(%server, %error, "application");
+            inbound
+                .metrics
+                .answered(&client.labels, StatusCode::BAD_GATEWAY);
+            return Ok(direct::broken());
+        }
+    };
+    inbound.metrics.answered(&client.labels, response.status());
+    Ok(clean_answer(response))
+}
+
+/// Passes on the request of a client without a sidecar: nobody vouches for it.
+pub(super) async fn answer_unmeshed(
+    inbound: Arc<Inbound>,
+    labels: Arc<BackendLabels>,
+    server: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let (mut head, body) = request.into_parts();
+    let version = head.version;
+    if complete(&mut head, server).is_err() || clean(&mut head).is_err() {
+        return our_answer(StatusCode::BAD_REQUEST, "the request is malformed");
+    }
+    head.version = version;
+    let request = Request::from_parts(head, pass(body));
+    let response = match inbound.application.request(server, request).await {
+        Ok(response) => clean_answer(response),
+        Err(error) => {
+            debug!(%server, %error, "application");
+            our_answer(StatusCode::BAD_GATEWAY, "the application does not answer")
+        }
+    };
+    inbound.metrics.answered(&labels, response.status());
+    response
+}
+
+/// Takes out what concerns the last connection, and what only we may say.
+fn clean(head: &mut Parts) -> Result<(), Reason> {
+    strip_hop_by_hop(&mut head.headers);
+    strip_mesh(&mut head.headers);
+    head.headers.remove(HOST);
+    if head.uri.authority().is_none() {
+        return Err(Reason::BadRequest);
+    }
+    Ok(())
+}
+
+/// An HTTP/1 request's target with the authority that `Host` names.
+fn complete(head: &mut Parts, server: SocketAddr) -> Result<(), http::Error> {
+    if head.uri.authority().is_some() {
+        return Ok(());
+    }
+    let authority = match head.headers.get(HOST) {
+        Some(host) => Authority::try_from(host.as_bytes())?,
+        None => Authority::try_from(server.to_string())?,
+    };
+    let path = head.uri.path_and_query().cloned();
+    head.uri = Uri::builder()
+        .scheme(Scheme::HTTP)
+        .authority(authority)
+        .path_and_query(path.unwrap_or_else(|| PathAndQuery::from_static("/")))
+        .build()?;
+    Ok(())
+}
+
+fn clean_answer(response: Response<Incoming>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    strip_hop_by_hop(&mut head.headers);
+    strip_mesh(&mut head.headers);
+    Response::from_parts(head, pass(body))
+}

@@ -1,0 +1,178 @@
+//! What the sidecar counts. Label values come from closed sets, from discovery
+//! or from verified identities, never from what an application sends.
+
+use http::StatusCode;
+use mesh_core::destination::Backend;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// All counters. Clones share them.
+#[derive(Clone, Default)]
+pub(crate) struct Metrics {
+    open: Family<Direction, Gauge>,
+    requests: Family<RequestLabels, Counter>,
+    streams: Family<BackendLabels, Counter>,
+    refused: Family<Refused, Counter>,
+    attempts_failed: Family<Refused, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    direction: &'static str,
+    reason: &'static str,
+}
+
+/// Where a request or stream went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct BackendLabels {
+    direction: &'static str,
+    /// `namespace/name` of the Service, or for inbound the client's identity.
+    peer: String,
+    /// The linked cluster that served it; empty for the own.
+    cluster: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    direction: &'static str,
+    peer: String,
+    cluster: String,
+    status: &'static str,
+}
+
+impl BackendLabels {
+    pub(crate) fn outbound(backend: &Backend) -> Self {
+        let service = &backend.service;
+        Self {
+            direction: "outbound",
+            peer: format!("{}/{}", service.namespace, service.name),
+            cluster: backend
+                .cluster
+                .as_ref()
+                .map_or_else(String::new, ToString::to_string),
+        }
+    }
+
+    pub(crate) fn inbound(client: impl ToString) -> Self {
+        Self {
+            direction: "inbound",
+            peer: client.to_string(),
+            cluster: String::new(),
+        }
+    }
+
+    pub(crate) fn pod() -> Self {
+        Self {
+            direction: "outbound",
+            ..Self::default()
+        }
+    }
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let proxy = registry.sub_registry_with_prefix("mesh_proxy");
+        let open = metrics.open.clone();
+        proxy.register("open_connections", "Connections that are open", open);
+        let requests = metrics.requests.clone();
+        proxy.register("requests", "HTTP requests that were answered", requests);
+        let streams = metrics.streams.clone();
+        proxy.register("tcp_streams", "TCP connections that were carried", streams);
+        let refused = metrics.refused.clone();
+        proxy.register(
+            "refused",
+            "Connections and requests that were refused",
+            refused,
+        );
+        proxy.register(
+            "attempts_failed",
+            "Attempts to reach an endpoint that failed before anything was sent",
+            metrics.attempts_failed.clone(),
+        );
+        metrics
+    }
+
+    /// Counts a connection as open for as long as the guard lives.
+    pub(crate) fn open(&self, direction: &'static str) -> OpenGuard {
+        let gauge = self.open.get_or_create(&Direction { direction }).clone();
+        gauge.inc();
+        OpenGuard(gauge)
+    }
+
+    pub(crate) fn answered(&self, labels: &BackendLabels, status: StatusCode) {
+        let labels = RequestLabels {
+            direction: labels.direction,
+            peer: labels.peer.clone(),
+            cluster: labels.cluster.clone(),
+            status: class(status),
+        };
+        self.requests.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn carried(&self, labels: &BackendLabels) {
+        self.streams.get_or_create(labels).inc();
+    }
+
+    pub(crate) fn refused(&self, direction: &'static str, reason: &'static str) {
+        let labels = Refused { direction, reason };
+        self.refused.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn attempt_failed(&self, reason: &'static str) {
+        let labels = Refused {
+            direction: "outbound",
+            reason,
+        };
+        self.attempts_failed.get_or_create(&labels).inc();
+    }
+}
+
+/// An open connection.
+pub(crate) struct OpenGuard(Gauge);
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+const fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_shown() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let guard = metrics.open("inbound");
+        let labels = BackendLabels::inbound("spiffe://west/ns/shop/sa/web");
+        metrics.answered(&labels, StatusCode::NOT_FOUND);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains(r#"mesh_proxy_open_connections{direction="inbound"} 1"#));
+        assert!(text.contains(r#"status="4xx""#), "{text}");
+        drop(guard);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(text.contains(r#"mesh_proxy_open_connections{direction="inbound"} 0"#));
+    }
+}

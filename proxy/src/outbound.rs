@@ -1,0 +1,203 @@
+//! The life of a connection that the pod's application opens: what its
+//! destination is, what it speaks, and where it goes.
+
+pub(crate) mod balancer;
+pub(crate) mod discovery;
+mod http;
+mod target;
+mod tcp;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use mesh_core::destination::{Endpoint, Protocol};
+use mesh_dataplane::{
+    links::LinksReceiver,
+    peer::{Peer, PeerAddress, Peers},
+};
+use mesh_net::{
+    accept::{Accepted, Acceptor},
+    copy::copy,
+    original::original_destination,
+    replay::Replay,
+};
+use mesh_runtime::Shutdown;
+use tokio::net::TcpStream;
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, debug, debug_span};
+
+use self::{
+    discovery::Discovery,
+    target::{Kind, Target},
+};
+use crate::{
+    metrics::Metrics,
+    plain,
+    protocol::{Spoken, spoken},
+    serve,
+};
+
+/// What all connections share.
+pub(crate) struct Outbound {
+    pub(crate) discovery: Discovery,
+    pub(crate) peers: Peers,
+    pub(crate) plain: plain::Clients,
+    pub(crate) links: LinksReceiver,
+    /// Our own port: an original destination there would be a loop.
+    pub(crate) listening: u16,
+    pub(crate) metrics: Metrics,
+}
+
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    /// The address is not one that an application may dial through us.
+    #[error("{0} may not be dialled through the sidecar")]
+    Address(SocketAddr),
+    /// The control plane did not say in time what the address is.
+    #[error("the control plane does not say what the address is")]
+    Undiscovered,
+    /// The Service has no such port.
+    #[error("the Service has no such port")]
+    UndefinedPort,
+    /// No endpoint took it.
+    #[error("no endpoint takes the connection")]
+    NoEndpoint,
+    #[error(transparent)]
+    Io(io::Error),
+    #[error(transparent)]
+    Http(hyper::Error),
+}
+
+impl Outbound {
+    /// Takes connections until `shutdown`.
+    pub(crate) async fn serve(
+        self: Arc<Self>,
+        listener: Acceptor,
+        tasks: TaskTracker,
+        shutdown: Shutdown,
+    ) {
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.signalled() => return,
+            };
+            let span = debug_span!("outbound", client = %accepted.peer);
+            let connection = self.clone().connection(accepted, shutdown.clone());
+            tasks.spawn(connection.instrument(span));
+        }
+    }
+
+    async fn connection(self: Arc<Self>, accepted: Accepted, shutdown: Shutdown) {
+        let _open = self.metrics.open("outbound");
+        let Accepted { stream, slot, .. } = accepted;
+        if let Err(ended) = self.clone().carry(stream, &shutdown).await {
+            if let Some(reason) = ended.refusal() {
+                self.metrics.refused("outbound", reason);
+            }
+            debug!(reason = %ended, "connection ended");
+        }
+        drop(slot);
+    }
+
+    async fn carry(self: Arc<Self>, stream: TcpStream, shutdown: &Shutdown) -> Result<(), Ended> {
+        let original = original_destination(&stream).map_err(Ended::Io)?;
+        self.check_address(original)?;
+        let target = self.discovery.target(original).await;
+        let target = target.ok_or(Ended::Undiscovered)?;
+        let first = target.current();
+        match &first.kind {
+            Kind::UndefinedPort => Err(Ended::UndefinedPort),
+            Kind::Unknown => forward(stream, original).await,
+            Kind::Pod(_) | Kind::Service { .. } => {
+                self.route(stream, first.protocol, target, shutdown).await
+            }
+        }
+    }
+
+    async fn route(
+        self: Arc<Self>,
+        stream: TcpStream,
+        declared: Protocol,
+        target: Target,
+        shutdown: &Shutdown,
+    ) -> Result<(), Ended> {
+        let mut stream = Replay::new(stream);
+        let spoken = spoken(&mut stream, declared).await.map_err(Ended::Io)?;
+        if spoken == Spoken::Opaque {
+            return tcp::carry(&self, stream, &target).await;
+        }
+        let answer = |request| http::answer(self.clone(), target.clone(), request);
+        serve::http(stream, spoken, shutdown, answer)
+            .await
+            .map_err(Ended::Http)
+    }
+
+    /// Addresses of links are valid only from discovery, and nobody reaches
+    /// our own listener through itself.
+    fn check_address(&self, original: SocketAddr) -> Result<(), Ended> {
+        let own = original.ip().is_loopback() || original.port() == self.listening;
+        let linked = match (original.ip(), &*self.links.borrow()) {
+            (IpAddr::V6(address), Some(links)) => links.endpoint(address).is_some(),
+            _ => false,
+        };
+        if own || linked {
+            Err(Ended::Address(original))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// How the sidecar of `endpoint` is reached; none if it has no sidecar, or
+    /// if its link is gone.
+    fn peer(&self, endpoint: &Endpoint) -> Way {
+        let Some(mesh) = &endpoint.mesh else {
+            return Way::Plain(endpoint.address);
+        };
+        let links = self.links.borrow();
+        let linked = match (endpoint.address.ip(), &*links) {
+            (IpAddr::V6(address), Some(links)) => links.endpoint(address),
+            _ => None,
+        };
+        let address = match linked {
+            Some((link, id)) => PeerAddress::Linked(link, id),
+            None => PeerAddress::Direct((endpoint.address.ip(), mesh.port).into()),
+        };
+        Way::Mesh(Peer {
+            address,
+            identity: mesh.identity.clone(),
+        })
+    }
+}
+
+/// How an endpoint is reached.
+enum Way {
+    Mesh(Peer),
+    Plain(SocketAddr),
+}
+
+/// An address that discovery does not know: as if we were not there.
+async fn forward(mut stream: TcpStream, original: SocketAddr) -> Result<(), Ended> {
+    let server = mesh_net::socket::connect(original, plain::CONNECT * 10).await;
+    let mut server = server.map_err(Ended::Io)?;
+    copy(&mut stream, &mut server)
+        .await
+        .map(drop)
+        .map_err(Ended::Io)
+}
+
+impl Ended {
+    /// The label under which it is counted as refused, if it was.
+    const fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Address(_) => Some("address"),
+            Self::Undiscovered => Some("undiscovered"),
+            Self::UndefinedPort => Some("undefined_port"),
+            Self::NoEndpoint => Some("no_endpoint"),
+            Self::Io(_) | Self::Http(_) => None,
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A destination as connections use it: with the state of its endpoints.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use mesh_core::destination::{
+    Backend, Destination, Distribution, Endpoint, MeshPeer, Protocol, choose_backend,
+};
+use tokio::sync::watch;
+
+use super::balancer::{Balancer, EndpointState};
+use crate::metrics::BackendLabels;
+
+/// What an address means at one time.
+pub(crate) struct State {
+    pub(crate) kind: Kind,
+    pub(crate) protocol: Protocol,
+}
+
+pub(crate) enum Kind {
+    Unknown,
+    UndefinedPort,
+    Pod(Route),
+    Service {
+        distribution: Distribution,
+        backends: Vec<Backend>,
+        routes: Vec<Route>,
+    },
+}
+
+/// The endpoints of one backend, and how it is counted.
+pub(crate) struct Route {
+    pub(crate) balancer: Balancer,
+    pub(crate) labels: BackendLabels,
+}
+
+/// An address, and what it means now. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Target(pub(crate) watch::Receiver<Option<Arc<State>>>);
+
+impl Target {
+    /// What it means now.
+    pub(crate) fn current(&self) -> Arc<State> {
+        self.0.borrow().clone().unwrap_or_else(|| {
+            Arc::new(State {
+                kind: Kind::Unknown,
+                protocol: Protocol::Opaque,
+            })
+        })
+    }
+}
+
+impl State {
+    /// The endpoint for the next request, and its route; none if no backend
+    /// has any endpoint that may be tried.
+    pub(crate) fn pick(&self, now: Instant) -> Option<(&Route, Arc<EndpointState>)> {
+        match &self.kind {
+            Kind::Unknown | Kind::UndefinedPort => None,
+            Kind::Pod(route) => Some((route, route.balancer.pick(now)?)),
+            Kind::Service {
+                distribution,
+                backends,
+                routes,
+            } => {
+                let usable = |route: &Route| route.balancer.is_usable(now);
+                let route = choose(*distribution, backends, routes, usable)
+                    // All are down: the least bad is better than giving up.
+                    .or_else(|| {
+                        let any = |route: &Route| !route.balancer.is_empty();
+                        choose(*distribution, backends, routes, any)
+                    })?;
+                Some((route, route.balancer.pick(now)?))
+            }
+        }
+    }
+}
+
+fn choose<'a>(
+    distribution: Distribution,
+    backends: &[Backend],
+    routes: &'a [Route],
+    available: impl Fn(&Route) -> bool,
+) -> Option<&'a Route> {
+    let is_available = |backend: &Backend| {
+        let at = backends
+            .iter()
+            .position(|other| std::ptr::eq(other, backend));
+        at.and_then(|at| routes.get(at)).is_some_and(&available)
+    };
+    let at = choose_backend(distribution, backends, is_available, rand::random())?;
+    routes.get(at)
+}
+
+/// Makes states out of what discovery says, and carries over what was learnt
+/// about endpoints that stay.
+#[derive(Default)]
+pub(crate) struct States(Mutex<HashMap<(SocketAddr, Option<MeshPeer>), Arc<EndpointState>>>);
+
+impl States {
+    pub(crate) fn state(&self, destination: Destination, now: Instant) -> State {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = HashMap::new();
+        let mut balancer = |endpoints: &[Endpoint]| {
+            let states = endpoints.iter().map(|endpoint| {
+                let key = (endpoint.address, endpoint.mesh.clone());
+                let state = match known.get(&key) {
+                    Some(state) if *state.endpoint() == *endpoint => state.clone(),
+                    _ => Arc::new(EndpointState::new(endpoint.clone(), now)),
+                };
+                next.insert(key, state.clone());
+                state
+            });
+            Balancer::new(states.collect())
+        };
+        let state = match destination {
+            Destination::Unknown => State {
+                kind: Kind::Unknown,
+                protocol: Protocol::Opaque,
+            },
+            Destination::UndefinedPort => State {
+                kind: Kind::UndefinedPort,
+                protocol: Protocol::Opaque,
+            },
+            Destination::Pod(endpoint) => State {
+                kind: Kind::Pod(Route {
+                    balancer: balancer(std::slice::from_ref(&endpoint)),
+                    labels: BackendLabels::pod(),
+                }),
+                protocol: Protocol::Detect,
+            },
+            Destination::Service(service) => {
+                let routes = service.backends.iter().map(|backend| Route {
+                    balancer: balancer(&backend.endpoints),
+                    labels: BackendLabels::outbound(backend),
+                });
+                State {
+                    kind: Kind::Service {
+                        distribution: service.distribution,
+                        routes: routes.collect(),
+                        backends: service.backends,
+                    },
+                    protocol: service.protocol,
+                }
+            }
+        };
+        *known = next;
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_core::destination::{Service, ServiceRef};
+
+    use super::*;
+
+    fn endpoint(port: u16) -> Endpoint {
+        Endpoint {
+            address: ([10, 42, 0, 9], port).into(),
+            mesh: None,
+            authority: None,
+            weight: 1,
+            pod: "".into(),
+        }
+    }
+
+    fn service(backends: &[(&str, &[u16])]) -> Destination {
+        let reference = |name: &str| ServiceRef {
+            namespace: "shop".into(),
+            name: name.into(),
+            port: 80,
+        };
+        let backends = backends.iter().map(|(name, ports)| Backend {
+            service: reference(name),
+            weight: 1,
+            cluster: None,
+            endpoints: ports.iter().map(|port| endpoint(*port)).collect(),
+        });
+        Destination::Service(Service {
+            reference: reference("web"),
+            protocol: Protocol::Detect,
+            distribution: Distribution::FirstAvailable,
+            backends: backends.collect(),
+        })
+    }
+
+    fn picked(state: &State, now: Instant) -> Option<u16> {
+        state
+            .pick(now)
+            .map(|(_, endpoint)| endpoint.endpoint().address.port())
+    }
+
+    #[test]
+    fn r12_a_backend_that_is_empty_or_down_is_skipped_at_once() {
+        let (states, now) = (States::default(), Instant::now());
+        let state = states.state(service(&[("web-east", &[1]), ("web", &[2])]), now);
+        assert_eq!(picked(&state, now), Some(1));
+
+        let (_, east) = state.pick(now).unwrap();
+        east.failed(now);
+        assert_eq!(picked(&state, now), Some(2));
+
+        let empty = states.state(service(&[("web-east", &[]), ("web", &[2])]), now);
+        assert_eq!(picked(&empty, now), Some(2));
+        let none = states.state(service(&[("web-east", &[]), ("web", &[])]), now);
+        assert_eq!(picked(&none, now), None);
+    }
+
+    #[test]
+    fn r13_when_all_are_down_one_is_tried_all_the_same() {
+        let (states, now) = (States::default(), Instant::now());
+        let state = states.state(service(&[("web", &[1])]), now);
+        state.pick(now).unwrap().1.failed(now);
+        assert_eq!(picked(&state, now), Some(1));
+    }
+
+    #[test]
+    fn what_was_learnt_of_an_endpoint_outlives_an_update() {
+        let (states, now) = (States::default(), Instant::now());
+        let state = states.state(service(&[("web", &[1, 2])]), now);
+        let Kind::Service { routes, .. } = &state.kind else {
+            unreachable!("a service");
+        };
+        routes[0].balancer.pick(now).unwrap();
+        let first = states.state(service(&[("web", &[1])]), now);
+        let (_, before) = first.pick(now).unwrap();
+        let second = states.state(service(&[("web", &[1, 3])]), now);
+        before.failed(now);
+        for _ in 0..20 {
+            assert_eq!(picked(&second, now), Some(3), "the failure is remembered");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Opaque bytes: one endpoint for the whole connection.
+
+use std::time::Instant;
+
+use mesh_net::{copy::copy, replay::Replay};
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use super::{Ended, Outbound, Way, balancer::EndpointState, target::Target};
+use crate::plain;
+
+/// Endpoints tried before the connection is given up.
+const ATTEMPTS: usize = 5;
+
+/// Carries `client` to an endpoint of `target`.
+pub(super) async fn carry(
+    outbound: &Outbound,
+    mut client: Replay<TcpStream>,
+    target: &Target,
+) -> Result<(), Ended> {
+    for _ in 0..ATTEMPTS {
+        let state = target.current();
+        let Some((route, endpoint)) = state.pick(Instant::now()) else {
+            return Err(Ended::NoEndpoint);
+        };
+        let labels = route.labels.clone();
+        let _pending = endpoint.pending();
+        if let Some(server) = connect(outbound, &endpoint).await {
+            drop(state);
+            outbound.metrics.carried(&labels);
+            let copied = match server {
+                Server::Mesh(mut server) => copy(&mut client, &mut server).await,
+                Server::Plain(mut server) => copy(&mut client, &mut server).await,
+            };
+            return copied.map(drop).map_err(Ended::Io);
+        }
+    }
+    Err(Ended::NoEndpoint)
+}
+
+enum Server {
+    Mesh(mesh_dataplane::peer::PeerStream),
+    Plain(TcpStream),
+}
+
+/// A connection to the endpoint; none, noted and counted, if there is none.
+async fn connect(outbound: &Outbound, state: &EndpointState) -> Option<Server> {
+    let start = Instant::now();
+    let endpoint = state.endpoint();
+    let failed = |reason: &'static str| {
+        outbound.metrics.attempt_failed(reason);
+        state.failed(Instant::now());
+    };
+    let server = match outbound.peer(endpoint) {
+        Way::Plain(address) => match mesh_net::socket::connect(address, plain::CONNECT).await {
+            Ok(stream) => Server::Plain(stream),
+            Err(error) => {
+                debug!(%address, %error, "endpoint");
+                failed("unreachable");
+                return None;
+            }
+        },
+        Way::Mesh(peer) => {
+            let connection = outbound.peers.connection(&peer).await;
+            let mut connection = match connection {
+                Ok(connection) => connection,
+                Err(error) => {
+                    debug!(%error, "endpoint");
+                    failed(error.reason());
+                    return None;
+                }
+            };
+            match connection.tcp(endpoint.address.port()).await {
+                Ok(stream) => Server::Mesh(stream),
+                Err(error) => {
+                    debug!(%error, "endpoint");
+                    failed("refused");
+                    return None;
+                }
+            }
+        }
+    };
+    let now = Instant::now();
+    state.answered(now.saturating_duration_since(start), now);
+    Some(server)
+}
