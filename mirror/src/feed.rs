@@ -225,4 +225,4 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 const MAX_MESSAGE: usize = 8 * 1024 * 1024;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -15,8 +15,11 @@ mod controller;
 mod decide;
 mod desired;
 mod export;
+#[cfg(test)]
+mod fake_api;
 mod feed;
 mod importer;
+mod lease;
 mod local;
 mod mirror;
 mod plan;
@@ -35,7 +38,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::{feed::Dial, importer::Context, local::Local, writer::Writer};
+use crate::{feed::Dial, importer::Context, lease::Candidate, local::Local, writer::Writer};
 
 /// Lives until `shutdown`.
 ///
@@ -68,10 +71,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         metrics,
         shutdown.clone(),
     );
+    let mut candidate = Candidate::new(&client, &config.pod_namespace, &config.pod_name);
     tokio::select! {
-        () = controller::run(&cx) => {}
+        () = candidate.lead(|| controller::run(&cx)) => {}
         served = admin => served?,
     }
+    candidate.release().await;
     drop(watches);
     drain(&tasks, Duration::ZERO).await;
     Ok(())
@@ -88,3 +93,6 @@ async fn ready_when_complete(local: Local, readiness: Readiness) {
     local.complete().await;
     readiness.set(true);
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,7 +70,10 @@ pub(crate) fn status(
     let old = there.cloned().unwrap_or_default();
     let mut new = LinkStatus {
         services: u32::try_from(findings.services).unwrap_or(u32::MAX),
-        cluster_uid: findings.cluster_uid.clone().or(old.cluster_uid.clone()),
+        cluster_uid: findings
+            .cluster_uid
+            .clone()
+            .or_else(|| old.cluster_uid.clone()),
         ..old.clone()
     };
     set(&mut new.conditions, reachable(&findings.reachable), now);

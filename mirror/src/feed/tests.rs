@@ -3,8 +3,8 @@ use std::pin::Pin;
 use hyper_util::rt::TokioIo;
 use mesh_core::link::Gateway;
 use mesh_proto::v1::{
-    ExportedEndpointsRequest, ExportedEndpointsUpdate, ExportedService, ExportedServices,
-    Heartbeat,
+    ExportedEndpointsRequest, ExportedEndpointsUpdate, ExportedService, ExportedServicePort,
+    ExportedServices, Heartbeat,
     exports_server::{Exports, ExportsServer},
 };
 use tokio::{
@@ -46,48 +46,73 @@ impl Exports for Peer {
     }
 }
 
-/// A feed that is being followed from a scripted peer.
-struct Followed {
-    feed: watch::Receiver<Feed>,
+/// A peer whose answers a test gives.
+pub(crate) struct ScriptedPeer {
+    pub(crate) dial: Dial,
     calls: mpsc::Sender<Answer>,
-    again: Arc<Notify>,
-    _links: watch::Sender<Option<Arc<Links>>>,
-    _tasks: tokio::task::JoinSet<()>,
+    _server: tokio::task::JoinSet<()>,
 }
 
-impl Followed {
-    fn start() -> Self {
+pub(crate) type Updater = mpsc::Sender<Result<ExportedServicesUpdate, Status>>;
+
+impl ScriptedPeer {
+    pub(crate) fn start() -> Self {
         let (calls, answers) = mpsc::channel(8);
         let (connections, incoming) = mpsc::channel::<std::io::Result<DuplexStream>>(8);
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(async move {
+        let mut server = tokio::task::JoinSet::new();
+        server.spawn(async move {
             let peer = ExportsServer::new(Peer(tokio::sync::Mutex::new(answers)));
             let server = tonic::transport::Server::builder().add_service(peer);
             let _ = server
                 .serve_with_incoming(ReceiverStream::new(incoming))
                 .await;
         });
-        let again = Arc::new(Notify::new());
-        let (sender, feed) = watch::channel(Feed::default());
-        let links = watch::Sender::new(Some(Arc::new(links())));
-        let (receiver, asked) = (links.subscribe(), again.clone());
-        tasks.spawn(async move {
-            follow("east", receiver, dial(connections), &sender, &asked).await;
-        });
         Self {
-            feed,
+            dial: dial(connections),
             calls,
-            again,
-            _links: links,
-            _tasks: tasks,
+            _server: server,
         }
     }
 
-    /// What the peer says on its next stream.
-    async fn answer(&self) -> mpsc::Sender<Result<ExportedServicesUpdate, Status>> {
+    /// What it says on its next stream.
+    pub(crate) async fn answer(&self) -> Updater {
         let (sender, receiver) = mpsc::channel(8);
         self.calls.send(receiver).await.unwrap();
         sender
+    }
+}
+
+/// A feed that is being followed from a scripted peer.
+struct Followed {
+    peer: ScriptedPeer,
+    feed: watch::Receiver<Feed>,
+    again: Arc<Notify>,
+    _links: watch::Sender<Option<Arc<Links>>>,
+    _task: tokio::task::JoinSet<()>,
+}
+
+impl Followed {
+    fn start() -> Self {
+        let peer = ScriptedPeer::start();
+        let again = Arc::new(Notify::new());
+        let (sender, feed) = watch::channel(Feed::default());
+        let links = watch::Sender::new(Some(Arc::new(links())));
+        let (receiver, dial, asked) = (links.subscribe(), peer.dial.clone(), again.clone());
+        let mut task = tokio::task::JoinSet::new();
+        task.spawn(async move {
+            follow("east", receiver, dial, &sender, &asked).await;
+        });
+        Self {
+            peer,
+            feed,
+            again,
+            _links: links,
+            _task: task,
+        }
+    }
+
+    async fn answer(&self) -> Updater {
+        self.peer.answer().await
     }
 
     /// Waits until the feed is as wished.
@@ -115,7 +140,7 @@ fn dial(connections: mpsc::Sender<std::io::Result<DuplexStream>>) -> Dial {
     })
 }
 
-fn links() -> Links {
+pub(crate) fn links() -> Links {
     let id = |name: &str| format!("spiffe://east/ns/mesh/sa/{name}").parse().unwrap();
     Links {
         cluster: "west".parse().unwrap(),
@@ -141,10 +166,14 @@ fn links() -> Links {
     }
 }
 
-fn snapshot(names: &[&str]) -> ExportedServicesUpdate {
+pub(crate) fn snapshot(names: &[&str]) -> ExportedServicesUpdate {
     let service = |name: &&str| ExportedService {
         namespace: "shop".into(),
         name: (*name).into(),
+        ports: vec![ExportedServicePort {
+            port: 80,
+            ..Default::default()
+        }],
         ..Default::default()
     };
     let services = ExportedServices {
@@ -157,7 +186,7 @@ fn snapshot(names: &[&str]) -> ExportedServicesUpdate {
     }
 }
 
-fn heartbeat() -> ExportedServicesUpdate {
+pub(crate) fn heartbeat() -> ExportedServicesUpdate {
     ExportedServicesUpdate {
         update: Some(Update::Heartbeat(Heartbeat {})),
     }

@@ -1,0 +1,281 @@
+//! An API server in memory, for tests: objects with versions, preconditions,
+//! merge patches and watches. It has no defaults, admission or schemas.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream};
+use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+/// The server. Clones share it.
+#[derive(Clone)]
+pub(crate) struct FakeApi(Arc<Mutex<State>>);
+
+struct State {
+    /// By path.
+    objects: BTreeMap<String, Value>,
+    version: u64,
+    events: broadcast::Sender<(String, Value)>,
+    /// Paths that answer 500.
+    broken: BTreeSet<String>,
+    /// Writes, as `METHOD path`.
+    writes: Vec<String>,
+}
+
+impl FakeApi {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            objects: BTreeMap::new(),
+            version: 0,
+            events: broadcast::channel(1024).0,
+            broken: BTreeSet::new(),
+            writes: Vec::new(),
+        })))
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request| {
+            let api = api.clone();
+            async move { Ok::<_, Infallible>(api.answer(request).await) }
+        });
+        Client::new(service, "default")
+    }
+
+    /// Puts an object there as a person would.
+    pub(crate) fn put(&self, path: &str, object: Value) {
+        let mut state = self.state();
+        state.store(path, object);
+    }
+
+    pub(crate) fn edit(&self, path: &str, edit: impl FnOnce(&mut Value)) {
+        let mut state = self.state();
+        let mut object = state.objects[path].clone();
+        edit(&mut object);
+        state.store(path, object);
+    }
+
+    pub(crate) fn remove(&self, path: &str) {
+        self.state().remove(path);
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Option<Value> {
+        self.state().objects.get(path).cloned()
+    }
+
+    /// Makes a path answer 500, or no longer.
+    pub(crate) fn set_broken(&self, path: &str, broken: bool) {
+        let mut state = self.state();
+        if broken {
+            state.broken.insert(path.into());
+        } else {
+            state.broken.remove(path);
+        }
+    }
+
+    /// The writes to Services so far.
+    pub(crate) fn service_writes(&self) -> Vec<String> {
+        let state = self.state();
+        let of_services = |write: &&String| write.contains("/services");
+        state.writes.iter().filter(of_services).cloned().collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Answer {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let path = head.uri.path().to_owned();
+        let query = head.uri.query().unwrap_or_default();
+        if query.contains("watch=true") {
+            return self.watch(&path);
+        }
+        let mut state = self.state();
+        if head.method != Method::GET {
+            state.writes.push(format!("{} {path}", head.method));
+        }
+        if state.broken.contains(&path) {
+            return failure(StatusCode::INTERNAL_SERVER_ERROR, "it is broken");
+        }
+        let outcome = match head.method {
+            Method::GET => state.read(&path),
+            Method::POST => state.create(&path, body),
+            Method::PATCH => state.patch(&path, &body),
+            Method::PUT => state.replace(&path, body),
+            Method::DELETE => state.delete(&path, &body),
+            _ => Err(StatusCode::METHOD_NOT_ALLOWED),
+        };
+        outcome.map_or_else(
+            |status| failure(status, status.as_str()),
+            |object| success(&object),
+        )
+    }
+
+    fn watch(&self, collection: &str) -> Answer {
+        let events = self.state().events.subscribe();
+        let prefix = format!("{collection}/");
+        let plural = collection.rsplit('/').next().unwrap_or_default().to_owned();
+        let lines = BroadcastStream::new(events).filter_map(move |event| {
+            let line = event.ok().and_then(|(path, event)| {
+                let namespaced = path.rsplit('/').nth(1) == Some(plural.as_str());
+                (path.starts_with(&prefix) || namespaced).then(|| format!("{event}\n"))
+            });
+            async move { line.map(|line| Ok::<_, Infallible>(Frame::data(Bytes::from(line)))) }
+        });
+        // The list and the watch may be far apart in time: first what is there.
+        let there: Vec<_> = self
+            .state()
+            .below(collection)
+            .into_iter()
+            .map(|object| {
+                let line = format!("{}\n", json!({ "type": "MODIFIED", "object": object }));
+                Ok(Frame::data(Bytes::from(line)))
+            })
+            .collect();
+        let body = StreamBody::new(stream::iter(there).chain(lines));
+        Response::new(body.boxed_unsync())
+    }
+}
+
+impl State {
+    fn store(&mut self, path: &str, mut object: Value) -> Value {
+        self.version += 1;
+        let kind = if self.objects.contains_key(path) {
+            "MODIFIED"
+        } else {
+            "ADDED"
+        };
+        let metadata = &mut object["metadata"];
+        metadata["resourceVersion"] = self.version.to_string().into();
+        if metadata["uid"].is_null() {
+            metadata["uid"] = format!("uid-{}", self.version).into();
+        }
+        self.objects.insert(path.into(), object.clone());
+        self.tell(path, kind, &object);
+        object
+    }
+
+    fn remove(&mut self, path: &str) -> Option<Value> {
+        let object = self.objects.remove(path)?;
+        self.tell(path, "DELETED", &object);
+        Some(object)
+    }
+
+    fn tell(&self, path: &str, kind: &str, object: &Value) {
+        let event = json!({ "type": kind, "object": object });
+        let _ = self.events.send((path.into(), event));
+    }
+
+    fn read(&self, path: &str) -> Result<Value, StatusCode> {
+        if let Some(object) = self.objects.get(path) {
+            return Ok(object.clone());
+        }
+        let plural = path.rsplit('/').next().unwrap_or_default();
+        if !["services", "namespaces", "links", "leases"].contains(&plural) {
+            return Err(StatusCode::NOT_FOUND);
+        }
+        let version = self.version.to_string();
+        Ok(json!({ "metadata": { "resourceVersion": version }, "items": self.below(path) }))
+    }
+
+    /// The objects of a collection, in all namespaces.
+    fn below(&self, collection: &str) -> Vec<Value> {
+        let plural = collection.rsplit('/').next();
+        let within = |path: &String| path.rsplit('/').nth(1) == plural;
+        let objects = self.objects.iter().filter(|(path, _)| within(path));
+        objects.map(|(_, object)| object.clone()).collect()
+    }
+
+    fn create(&mut self, collection: &str, object: Value) -> Result<Value, StatusCode> {
+        let name = object["metadata"]["name"]
+            .as_str()
+            .ok_or(StatusCode::BAD_REQUEST)?;
+        let path = format!("{collection}/{name}");
+        if self.objects.contains_key(&path) {
+            return Err(StatusCode::CONFLICT);
+        }
+        Ok(self.store(&path, object))
+    }
+
+    fn patch(&mut self, path: &str, patch: &Value) -> Result<Value, StatusCode> {
+        let path = path.trim_end_matches("/status");
+        let mut object = self.unchanged(path, &patch["metadata"])?;
+        merge(&mut object, patch);
+        Ok(self.store(path, object))
+    }
+
+    fn replace(&mut self, path: &str, object: Value) -> Result<Value, StatusCode> {
+        self.unchanged(path, &object["metadata"])?;
+        Ok(self.store(path, object))
+    }
+
+    fn delete(&mut self, path: &str, options: &Value) -> Result<Value, StatusCode> {
+        self.unchanged(path, &options["preconditions"])?;
+        self.remove(path).ok_or(StatusCode::NOT_FOUND)
+    }
+
+    /// The object, if it is of the version and uid that are asked for.
+    fn unchanged(&self, path: &str, wish: &Value) -> Result<Value, StatusCode> {
+        let object = self.objects.get(path).ok_or(StatusCode::NOT_FOUND)?;
+        let same = |key: &str| wish[key].is_null() || wish[key] == object["metadata"][key];
+        if same("resourceVersion") && same("uid") {
+            Ok(object.clone())
+        } else {
+            Err(StatusCode::CONFLICT)
+        }
+    }
+}
+
+/// RFC 7396.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(key);
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
+}
+
+fn success(object: &Value) -> Answer {
+    Response::new(Full::from(object.to_string()).boxed_unsync())
+}
+
+fn failure(status: StatusCode, message: &str) -> Answer {
+    let object = json!({
+        "kind": "Status",
+        "status": "Failure",
+        "code": status.as_u16(),
+        "message": message,
+        "reason": match status {
+            StatusCode::NOT_FOUND => "NotFound",
+            StatusCode::CONFLICT => "Conflict",
+            _ => "InternalError",
+        },
+    });
+    let mut response = success(&object);
+    *response.status_mut() = status;
+    response
+}
