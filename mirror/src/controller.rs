@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::{
     importer::{self, Context},
     local::Objects,
+    metrics::Verb,
     plan::{Action, orphans},
     writer::Outcome,
 };
@@ -61,7 +62,9 @@ async fn remove(cx: &Context, removals: Vec<Action>) -> bool {
     let mut complete = true;
     for removal in removals {
         let service = removal.name().to_string();
-        match cx.writer.execute(removal).await {
+        let outcome = cx.writer.execute(removal).await;
+        cx.metrics.wrote(Verb::Delete, &outcome);
+        match outcome {
             Outcome::Done => info!(service, "mirror of a deleted link removed"),
             Outcome::Outdated => complete = false,
             Outcome::Failed(reason) => {

@@ -198,6 +198,8 @@ impl Outcome {
             Synced::Stale
         } else if !self.refused.is_empty() {
             Synced::Incomplete(self.refused.clone())
+        } else if !self.plan.conflicts.is_empty() {
+            Synced::NamesTaken(self.plan.conflicts.len())
         } else {
             Synced::Done(received.snapshot.services.len())
         }

@@ -18,6 +18,7 @@ use crate::{
     decide::{Decision, Memory, decide, imports},
     feed::{self, Dial, Feed, LinksReceiver},
     local::Local,
+    metrics::{Metrics, Verb},
     plan::Action,
     status::{Synced, status},
     writer::{Outcome, Writer},
@@ -34,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) links: LinksReceiver,
     /// The way to a peer.
     pub(crate) dial: Dial,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
 }
 
 /// Works for the Link with this uid for as long as it exists.
@@ -78,6 +81,7 @@ async fn reconcile(cx: &Context, link_uid: &str, feed: &watch::Sender<Feed>, aga
     let Some(link) = link(cx, link_uid) else {
         return;
     };
+    let _shown = cx.metrics.show(&link.name_any());
     let mut memory = Memory::new(&link);
     loop {
         changes.mark_unchanged();
@@ -110,7 +114,7 @@ async fn reconcile(cx: &Context, link_uid: &str, feed: &watch::Sender<Feed>, aga
 async fn pass(cx: &Context, link: &Link, mut decision: Decision) -> bool {
     let mut complete = true;
     let outcomes: Vec<(String, Outcome)> = stream::iter(std::mem::take(&mut decision.actions))
-        .map(|action| execute(&cx.writer, action))
+        .map(|action| execute(cx, action))
         .buffer_unordered(WRITES_AT_ONCE)
         .collect()
         .await;
@@ -125,6 +129,7 @@ async fn pass(cx: &Context, link: &Link, mut decision: Decision) -> bool {
             }
         }
     }
+    cx.metrics.found(&link.name_any(), &decision.findings);
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     let Some(new) = status(link.status.as_ref(), &decision.findings, &now) else {
         return complete;
@@ -142,14 +147,16 @@ async fn pass(cx: &Context, link: &Link, mut decision: Decision) -> bool {
     }
 }
 
-async fn execute(writer: &Writer, action: Action) -> (String, Outcome) {
+async fn execute(cx: &Context, action: Action) -> (String, Outcome) {
     let service = action.name().to_string();
     let what = match &action {
         Action::Create { .. } => "mirror created",
         Action::Update { .. } => "mirror updated",
         Action::Delete { .. } => "mirror removed",
     };
-    let outcome = writer.execute(action).await;
+    let verb = Verb::from(&action);
+    let outcome = cx.writer.execute(action).await;
+    cx.metrics.wrote(verb, &outcome);
     if outcome == Outcome::Done {
         info!(service, "{what}");
     }

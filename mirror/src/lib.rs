@@ -21,24 +21,27 @@ mod feed;
 mod importer;
 mod lease;
 mod local;
+mod metrics;
 mod mirror;
 mod plan;
 mod removal;
 mod status;
 mod writer;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use config::Config;
 use kube::Client;
 use mesh_dataplane::{channel, control::ControlPlane, links::watch_links, tunnel::Tunnels};
-use mesh_runtime::{Readiness, Shutdown, drain, registry, serve_admin};
+use mesh_runtime::{Readiness, Shutdown, registry, serve_admin};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::{feed::Dial, importer::Context, lease::Candidate, local::Local, writer::Writer};
+use crate::{
+    feed::Dial, importer::Context, lease::Candidate, local::Local, metrics::Metrics, writer::Writer,
+};
 
 /// Lives until `shutdown`.
 ///
@@ -54,22 +57,23 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         .context("the API server of this cluster is not known")?;
     let control = ControlPlane::start(&config.workload, &tasks)?;
     let local = Local::new();
+    let mut registry = registry("mesh-mirror", env!("CARGO_PKG_VERSION"));
     let cx = Context {
         local: local.clone(),
         writer: Writer::new(client.clone()),
         links: watch_links(&control, &tasks),
         dial: dial(&control),
+        metrics: Metrics::register(&mut registry),
     };
     let mut watches = JoinSet::new();
     local.follow(&client, &mut watches);
     watches.spawn(ready_when_complete(local, readiness.clone()));
 
-    let metrics = Arc::new(registry("mesh-mirror", env!("CARGO_PKG_VERSION")));
     let admin = serve_admin(
         config.runtime.admin_addr,
         readiness,
-        metrics,
-        shutdown.clone(),
+        registry.into(),
+        shutdown,
     );
     let mut candidate = Candidate::new(&client, &config.pod_namespace, &config.pod_name);
     tokio::select! {
@@ -77,8 +81,6 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         served = admin => served?,
     }
     candidate.release().await;
-    drop(watches);
-    drain(&tasks, Duration::ZERO).await;
     Ok(())
 }
 

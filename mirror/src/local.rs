@@ -7,15 +7,20 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::{
     Api, Client, Resource, ResourceExt as _,
-    runtime::{WatchStreamExt as _, watcher, watcher::Event},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
 };
 use mesh_api::link::Link;
+use mesh_runtime::Backoff;
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinSet};
 use tracing::warn;
@@ -121,7 +126,7 @@ where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
     K::DynamicType: Default,
 {
-    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let events = watcher(api, watcher::Config::default()).backoff(Pauses::default());
     pin_mut!(events);
     while let Some(event) = events.next().await {
         match event {
@@ -131,6 +136,30 @@ where
                 warn!(%kind, %error, "the watch of this cluster is interrupted");
             }
         }
+    }
+}
+
+/// Pauses before a watch that broke off is tried again: short enough to be
+/// back soon after an API server that was away for long.
+struct Pauses(Backoff);
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self(Backoff::new(FIRST_PAUSE, LONGEST_PAUSE))
+    }
+}
+
+impl Iterator for Pauses {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.0.next())
+    }
+}
+
+impl kube::runtime::utils::Backoff for Pauses {
+    fn reset(&mut self) {
+        self.0.reset();
     }
 }
 
@@ -162,6 +191,9 @@ fn service_event(objects: &mut Objects, event: Event<Service>) -> bool {
         .services
         .apply(event, key, |service| Some(Actual::from(&service)))
 }
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -45,6 +45,8 @@ pub(crate) enum Synced {
     Stale,
     /// So many mirrors are no longer exported, but that is not believed yet.
     HeldBack(usize),
+    /// So many Services cannot be mirrored because their names are taken.
+    NamesTaken(usize),
     /// Some Services cannot be mirrored.
     Incomplete(Vec<Refused>),
     /// So many Services are exported, and all is well.
@@ -169,6 +171,14 @@ fn synced(synced: &Synced) -> Condition {
             format!(
                 "{count} mirrors are no longer exported, all at once. They are removed when the \
                  peer says the same again, a minute later."
+            ),
+        ),
+        Synced::NamesTaken(count) => (
+            "False",
+            "NamesTaken",
+            format!(
+                "{count} of the exported Services are not mirrored, because their names are \
+                 taken: see the condition Conflicts."
             ),
         ),
         Synced::Incomplete(refused) => ("False", "Incomplete", incomplete(refused)),

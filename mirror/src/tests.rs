@@ -51,6 +51,7 @@ impl Mirroring {
             writer: Writer::new(self.api.client()),
             links: self._links.subscribe(),
             dial: self.peer.dial.clone(),
+            metrics: Metrics::default(),
         };
         local.follow(&self.api.client(), &mut self.tasks);
         self.tasks.spawn(async move { controller::run(&cx).await });

@@ -227,8 +227,8 @@ fn port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// Root's traffic is redirected in any case: a proxy that runs as root would
-/// leave the application's init and exec commands unmeshed unseen.
+/// Not root: whatever runs as the proxy's user passes the proxy by, and too
+/// much in a pod runs as root.
 fn uid(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(uid) if uid != 0 => Ok(uid),

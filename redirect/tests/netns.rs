@@ -1,6 +1,11 @@
 //! The rules in a real kernel: a pod and a peer, each a network namespace.
 //! Needs root, `ip` (iproute2) and `nft` (nftables).
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy allows it in tests, not in their helpers"
+)]
+
 use std::{
     fs::File,
     io::{self, ErrorKind},

@@ -257,6 +257,7 @@ fn m2_the_second_link_is_told_which_link_has_the_name() {
     let taken = decision.findings.conflicts.unwrap();
     assert_eq!(taken[0].link.as_deref(), Some("link-0"));
     assert_eq!(decision.findings.services, 0);
+    assert_eq!(decision.findings.synced, Synced::NamesTaken(1));
 }
 
 #[test]
