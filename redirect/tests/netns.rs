@@ -1,5 +1,5 @@
 //! The rules in a real kernel: a pod and a peer, each a network namespace.
-//! Needs root, `ip` (iproute2) and `nft` (nftables).
+//! Needs root, `ip` (iproute2), `nft` (nftables) and `setpriv` (util-linux).
 
 #![allow(
     clippy::unwrap_used,
@@ -139,8 +139,12 @@ fn udp_is_left_alone() {
 fn without_the_capability_it_says_what_to_do() {
     let pod = Namespace::new("cap");
     let output = pod.enter(|| {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_mesh-redirect"));
-        program.uid(2102).gid(2102).output().unwrap()
+        let mut without = Command::new("setpriv");
+        without.args([
+            "--bounding-set=-net_admin",
+            env!("CARGO_BIN_EXE_mesh-redirect"),
+        ]);
+        without.output().unwrap()
     });
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
