@@ -1,1 +1,192 @@
-//! To be written.
+//! The gateway: the one door between clusters, a single public port that
+//! switches authenticated tunnels.
+//!
+//! A client proves who it is (mutual TLS), asks with `CONNECT` for one exported
+//! endpoint by its opaque id, and gets the bytes of a connection to that
+//! endpoint's sidecar. What travels inside is another TLS session, of which the
+//! gateway holds no key: it reads no request, and decides by the table and the
+//! links that the control plane last sent. What is not exported has no id, so
+//! there is nothing to reach.
+//!
+//! Read `connection.rs` for the life of a connection, `decide.rs` for who is let
+//! through, `tunnel.rs` and `copy.rs` for the life of a tunnel.
+
+mod config;
+mod connection;
+mod copy;
+mod decide;
+#[cfg(test)]
+mod fixtures;
+mod metrics;
+mod state;
+mod table;
+#[cfg(test)]
+mod tests;
+mod tunnel;
+mod unfinished;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use mesh_core::ports;
+use mesh_dataplane::{control::ControlPlane, links::watch_links, resolve::Resolver};
+use mesh_net::{accept::Acceptor, listen::listen};
+use mesh_runtime::{Admin, Readiness, Shutdown, drain, init_tracing, registry};
+use mesh_tls::Tls;
+use tokio::{sync::Semaphore, time::sleep};
+use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, debug, debug_span, info, warn};
+
+pub use crate::config::Config;
+use crate::{metrics::Metrics, state::State, table::watch_table, unfinished::Unfinished};
+
+/// Connections without an identity at one time, and from one address.
+const MOST_UNFINISHED: usize = 2048;
+const MOST_UNFINISHED_PER_ADDRESS: usize = 256;
+
+/// Runs the gateway until it is told to end.
+///
+/// # Errors
+/// If a listener cannot be bound or the roots cannot be read.
+pub async fn run(config: Config) -> Result<()> {
+    init_tracing(&config.runtime.log, config.runtime.log_format)?;
+    info!(?config, "mesh-gateway");
+    let shutdown = Shutdown::on_signals()?;
+    let mut registry = registry("mesh-gateway", env!("CARGO_PKG_VERSION"));
+    let metrics = Metrics::register(&mut registry);
+    let readiness = Readiness::new();
+    let registry = Arc::new(registry);
+    let admin = Admin::bind(config.runtime.admin_addr, readiness.clone(), registry)
+        .await
+        .context("the admin port")?;
+    // Health has to be answered until the very end.
+    let last = Shutdown::new();
+    let admin = tokio::spawn(admin.serve(last.clone()));
+
+    let background = TaskTracker::new();
+    let control = ControlPlane::start(&config.workload, &background)?;
+    let links = watch_links(&control, &background);
+    let table = watch_table(&control, &background);
+    let mut state = State::new(table, links);
+    let door = Door::bind(config.gateway_addr, config.max_connections)?;
+
+    tokio::select! {
+        () = become_ready(&control, &mut state) => {
+            readiness.set(true);
+            info!("ready");
+            let gateway = Gateway::new(&config, &control, state, metrics);
+            serve(Arc::new(gateway), door, &config, &readiness, &shutdown).await;
+        }
+        () = shutdown.signalled() => {}
+    }
+    last.trigger();
+    admin.await?;
+    Ok(())
+}
+
+/// Returns when tunnels can be decided on: identity, table and links are there.
+async fn become_ready(control: &ControlPlane, state: &mut State) {
+    control.tls().certified().await;
+    state.known().await;
+}
+
+/// Serves until the end is wished for, goes on while others learn of it, and
+/// then lets the tunnels end.
+async fn serve(
+    gateway: Arc<Gateway>,
+    door: Door,
+    config: &Config,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+) {
+    tokio::select! {
+        () = gateway.clone().accept(door) => {}
+        () = settled(shutdown, readiness, config.settle()) => {}
+    }
+    if !gateway.drain(config.grace()).await {
+        warn!("tunnels were still open at the end of the grace time");
+    }
+}
+
+async fn settled(shutdown: &Shutdown, readiness: &Readiness, settle: Duration) {
+    shutdown.signalled().await;
+    readiness.set(false);
+    sleep(settle).await;
+}
+
+/// What all connections share.
+pub(crate) struct Gateway {
+    tls: Tls,
+    state: State,
+    exports: Exports,
+    metrics: Metrics,
+    unfinished: Unfinished,
+    /// One permit for each tunnel.
+    tunnels: Arc<Semaphore>,
+    /// Connections and tunnels.
+    tasks: TaskTracker,
+    /// Set off when clients are to go elsewhere.
+    draining: Shutdown,
+}
+
+/// Where mesh-control serves its export streams.
+pub(crate) struct Exports {
+    pub(crate) host: Arc<str>,
+    pub(crate) port: u16,
+    pub(crate) resolver: Resolver,
+}
+
+impl Gateway {
+    fn new(config: &Config, control: &ControlPlane, state: State, metrics: Metrics) -> Self {
+        Self {
+            tls: control.tls().clone(),
+            state,
+            exports: Exports {
+                host: config.exports_host.as_str().into(),
+                port: ports::EXPORTS,
+                resolver: control.resolver().clone(),
+            },
+            metrics,
+            unfinished: Unfinished::new(MOST_UNFINISHED, MOST_UNFINISHED_PER_ADDRESS),
+            tunnels: Arc::new(Semaphore::new(config.max_tunnels)),
+            tasks: TaskTracker::new(),
+            draining: Shutdown::new(),
+        }
+    }
+
+    /// Takes connections for ever. Dropping it closes the door; the connections
+    /// go on.
+    async fn accept(self: Arc<Self>, door: Door) {
+        loop {
+            let accepted = door.0.accept().await;
+            match self.unfinished.admit(accepted.peer.ip()) {
+                Ok(place) => {
+                    let span = debug_span!("connection", client = %accepted.peer);
+                    let connection = self.clone().connection(accepted, place);
+                    self.tasks.spawn(connection.instrument(span));
+                }
+                Err(too_many) => {
+                    debug!(client = %accepted.peer, reason = too_many.label(), "closed");
+                    self.metrics.handshake_refused(too_many.label());
+                }
+            }
+        }
+    }
+
+    /// Tells all clients to go elsewhere, and waits until they have, or until
+    /// the grace time is over. Says whether they have.
+    async fn drain(&self, grace: Duration) -> bool {
+        self.draining.trigger();
+        drain(&self.tasks, grace).await
+    }
+}
+
+/// The public port, bound.
+struct Door(Acceptor);
+
+impl Door {
+    fn bind(address: SocketAddr, most_connections: usize) -> Result<Self> {
+        let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
+        Ok(Self(Acceptor::new(listener, most_connections)))
+    }
+}
