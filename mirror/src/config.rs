@@ -9,6 +9,8 @@ use mesh_dataplane::control::WorkloadConfig;
     version,
     about = "Mirrors the exported Services of linked clusters"
 )]
+// A group of its own name: the flattened configurations are called Config too.
+#[group(id = "mirror")]
 pub struct Config {
     /// Log and admin port.
     #[command(flatten)]
@@ -22,4 +24,23 @@ pub struct Config {
     /// The namespace of this pod: where the Lease is
     #[arg(long, env = "MESH_POD_NAMESPACE", default_value = "mesh-multicluster")]
     pub pod_namespace: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[test]
+    fn flags_and_variables_do_not_clash() {
+        Config::command().debug_assert();
+    }
+
+    #[test]
+    fn a_pod_needs_to_say_only_its_name() {
+        let config = Config::try_parse_from(["mesh-mirror", "--pod-name", "mirror-0"]).unwrap();
+        assert_eq!(config.pod_namespace, "mesh-multicluster");
+        assert!(Config::try_parse_from(["mesh-mirror"]).is_err());
+    }
 }
