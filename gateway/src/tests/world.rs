@@ -146,6 +146,16 @@ impl World {
         assert!(in_time.is_ok(), "{line} is not in\n{}", self.metrics());
     }
 
+    /// Makes `address` the only endpoint in the table, for west.
+    pub(super) fn expose(&self, id: EndpointId, address: SocketAddr) {
+        let route = Route {
+            address,
+            ..route("west", "192.0.2.1:1")
+        };
+        let table = [(id, route)].into_iter().collect();
+        self.table.send_replace(Some(Arc::new(table)));
+    }
+
     /// Takes an endpoint out of the table.
     pub(super) fn withdraw(&self, gone: EndpointId) {
         self.table.send_modify(|table| {

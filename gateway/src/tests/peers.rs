@@ -1,0 +1,138 @@
+//! Sidecar to sidecar through the gateway: the inner session ends at the
+//! target, and the gateway has no part in it.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use h2::{RecvStream, server::SendResponse};
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use mesh_core::endpoint::EndpointId;
+use mesh_dataplane::peer::{Body, Peer, PeerAddress, PeerError, Peers};
+use mesh_tls::{ALPN_MESH, Tls};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use super::world::{LONG, WEB, World};
+use crate::fixtures::id;
+
+const TARGET: &str = "spiffe://east/ns/shop/sa/web";
+const POD: EndpointId = EndpointId(6);
+
+/// East's gateway with one meshed pod behind it, and the peers of west.
+async fn world() -> (World, Peers) {
+    let world = World::new().await;
+    let tls = world.east.tls_trusting(TARGET, &[&world.west]);
+    world.expose(POD, sidecar(tls).await);
+    let peers = Peers::new(world.client(WEB), world.tunnels(WEB));
+    (world, peers)
+}
+
+fn linked(world: &World, identity: &str) -> Peer {
+    Peer {
+        address: PeerAddress::Linked(Arc::new(world.link()), POD),
+        identity: id(identity),
+    }
+}
+
+#[tokio::test]
+async fn requests_reach_the_target_and_it_sees_who_asks() {
+    let (world, peers) = world().await;
+    let peer = linked(&world, TARGET);
+    for body in ["", "small", &"large ".repeat(100_000)] {
+        let mut connection = peers.connection(&peer).await.unwrap();
+        let answer = connection.request(8080, request(body)).await.unwrap();
+        assert_eq!(answer.headers()["seen-port"], "8080");
+        assert_eq!(answer.headers()["seen-client"], WEB);
+        let back = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(back == body, "{} bytes came back", back.len());
+    }
+    world.shows("mesh_gateway_tunnels_opened_total").await;
+    let opened = r#"tunnels_opened_total{trust_domain="west",service="shop/web"} 1"#;
+    assert!(world.metrics().contains(opened), "one tunnel serves all");
+}
+
+#[tokio::test]
+async fn a_tcp_stream_ends_one_way_and_goes_on_the_other() {
+    let (world, peers) = world().await;
+    let mut connection = peers.connection(&linked(&world, TARGET)).await.unwrap();
+    let mut stream = connection.tcp(5432).await.unwrap();
+    stream.write_all(b"select").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut back = String::new();
+    timeout(LONG, stream.read_to_string(&mut back))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(back, "select");
+}
+
+#[tokio::test]
+async fn another_pod_at_the_endpoint_is_not_the_peer() {
+    let (world, peers) = world().await;
+    let peer = linked(&world, "spiffe://east/ns/shop/sa/other");
+    let refused = peers.connection(&peer).await.err().unwrap();
+    assert_eq!(refused.reason(), "unexpected_identity", "{refused}");
+}
+
+#[tokio::test]
+async fn what_the_gateway_refuses_was_not_sent() {
+    let (world, peers) = world().await;
+    world.expose(EndpointId(7), "127.0.0.1:1".parse().unwrap());
+    let refused = peers.connection(&linked(&world, TARGET)).await.err();
+    assert!(
+        matches!(refused, Some(PeerError::Tls { .. })),
+        "{refused:?}"
+    );
+}
+
+fn request(body: &str) -> Request<Body> {
+    let body = Full::new(Bytes::from(body.to_owned()));
+    Request::builder()
+        .method(Method::POST)
+        .uri("http://web/")
+        .body(body.map_err(|never| match never {}).boxed())
+        .unwrap()
+}
+
+/// A sidecar that sends back what it gets, and says what it saw.
+async fn sidecar(tls: Tls) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(tls.clone(), stream));
+        }
+    });
+    address
+}
+
+async fn serve(tls: Tls, stream: TcpStream) {
+    let Ok((session, client)) = tls.accept(stream, ALPN_MESH).await else {
+        return;
+    };
+    let mut connection = h2::server::handshake(session).await.unwrap();
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        let client = client.to_string();
+        tokio::spawn(answer(client, request, respond));
+    }
+}
+
+async fn answer(client: String, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    let port = request.headers()["mesh-port"].clone();
+    let mut body = request.into_body();
+    let answer = Response::builder()
+        .header("seen-port", port)
+        .header("seen-client", client)
+        .body(())
+        .unwrap();
+    let mut send = respond.send_response(answer, false).unwrap();
+    while let Some(Ok(data)) = body.data().await {
+        body.flow_control().release_capacity(data.len()).unwrap();
+        send.send_data(data, false).unwrap();
+    }
+    send.send_data(Bytes::new(), true).unwrap();
+}
