@@ -4,8 +4,9 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    inject_command::InjectArgs, install::InstallArgs,
-    multicluster::install::MulticlusterInstallArgs,
+    inject_command::InjectArgs,
+    install::InstallArgs,
+    multicluster::{install::MulticlusterInstallArgs, link::LinkArgs, unlink::UnlinkArgs},
 };
 
 /// Joins Kubernetes clusters into one service mesh.
@@ -35,6 +36,10 @@ pub(crate) enum Command {
 pub(crate) enum Multicluster {
     /// Print the objects of gateway and mirror, for `kubectl apply -f -`
     Install(MulticlusterInstallArgs),
+    /// Link this cluster and another, on both sides
+    Link(LinkArgs),
+    /// Remove a link, on both sides
+    Unlink(UnlinkArgs),
 }
 
 /// Which images to run.

@@ -6,6 +6,7 @@
 //! on those, and act last. No command handles a key.
 
 mod args;
+mod cluster;
 mod inject;
 mod inject_command;
 mod install;
@@ -39,6 +40,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Multicluster(Multicluster::Install(args)) => {
             output::print(&multicluster::install::run(args)?)?;
         }
+        Command::Multicluster(Multicluster::Link(args)) => multicluster::link::run(&args)?,
+        Command::Multicluster(Multicluster::Unlink(args)) => multicluster::unlink::run(&args)?,
     }
     Ok(ExitCode::SUCCESS)
 }
