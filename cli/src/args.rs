@@ -4,9 +4,11 @@
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
+    check::CheckArgs,
     inject_command::InjectArgs,
     install::InstallArgs,
     multicluster::{install::MulticlusterInstallArgs, link::LinkArgs, unlink::UnlinkArgs},
+    version::VersionArgs,
 };
 
 /// Joins Kubernetes clusters into one service mesh.
@@ -20,12 +22,14 @@ pub(crate) struct Mesh {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Print the version of this program
-    Version,
+    /// Print the version of this program, and of what a cluster runs
+    Version(VersionArgs),
     /// Print the objects of the control plane, for `kubectl apply -f -`
     Install(InstallArgs),
     /// Add the sidecar to the pods of a manifest, for `kubectl apply -f -`
     Inject(InjectArgs),
+    /// Look for what is wrong with the mesh in a cluster
+    Check(CheckArgs),
     /// Join clusters
     #[command(subcommand)]
     Multicluster(Multicluster),

@@ -6,6 +6,7 @@
 //! on those, and act last. No command handles a key.
 
 mod args;
+mod check;
 mod cluster;
 mod inject;
 mod inject_command;
@@ -14,6 +15,7 @@ mod manifests;
 mod multicluster;
 mod output;
 mod text;
+mod version;
 mod yaml;
 
 use std::process::ExitCode;
@@ -34,9 +36,10 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Version => output::print(&format!("mesh {}\n", env!("CARGO_PKG_VERSION")))?,
+        Command::Version(args) => output::print(&version::run(&args)?)?,
         Command::Install(args) => output::print(&install::run(args)?)?,
         Command::Inject(args) => inject_command::run(args)?,
+        Command::Check(args) => return check::run(&args),
         Command::Multicluster(Multicluster::Install(args)) => {
             output::print(&multicluster::install::run(args)?)?;
         }

@@ -10,3 +10,6 @@ pub(crate) mod images;
 pub(crate) mod mirror;
 pub(crate) mod namespace;
 pub(crate) mod pod;
+
+#[cfg(test)]
+mod tests;

@@ -12,3 +12,18 @@ pub(crate) mod unlink;
 
 /// The field manager under which the command line owns what it writes.
 const FIELD_MANAGER: &str = "mesh-cli";
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use mesh_api::link::{Direction, Link};
+
+    use super::plan::{plan, tests::facts};
+
+    /// The Link to `peer` that a cluster called `here` would get.
+    pub(crate) fn link_to(peer: &str, direction: Direction) -> Link {
+        plan(&facts("here"), &facts(peer), direction)
+            .unwrap()
+            .local
+            .link
+    }
+}

@@ -85,7 +85,7 @@ fn left_alone(pod: &Value) -> Result<Option<&'static str>, InvalidPod> {
     let spec = pod
         .get("spec")
         .and_then(Value::as_object)
-        .ok_or(malformed("spec", "mapping"))?;
+        .ok_or_else(|| malformed("spec", "mapping"))?;
     match spec.get("hostNetwork") {
         None | Some(Value::Null | Value::Bool(false)) => {}
         Some(Value::Bool(true)) => return Ok(Some("it uses its node's network")),
@@ -174,7 +174,7 @@ fn add_sidecar(pod: &mut Value, skipped: &SkippedPorts, images: &Images) -> Resu
     }
     labels
         .as_object_mut()
-        .ok_or(malformed("metadata.labels", "mapping"))?
+        .ok_or_else(|| malformed("metadata.labels", "mapping"))?
         .insert(names::MESHED.into(), "true".into());
     Ok(())
 }
@@ -309,13 +309,15 @@ fn entry<'a>(
 ) -> Result<&'a mut Map<String, Value>, InvalidPod> {
     let value = pod
         .as_object_mut()
-        .ok_or(malformed("the pod", "mapping"))?
+        .ok_or_else(|| malformed("the pod", "mapping"))?
         .entry(field)
         .or_insert(Value::Null);
     if value.is_null() {
         *value = json!({});
     }
-    value.as_object_mut().ok_or(malformed(field, "mapping"))
+    value
+        .as_object_mut()
+        .ok_or_else(|| malformed(field, "mapping"))
 }
 
 /// The list `field` of `spec`, made if it is not there.
@@ -328,7 +330,7 @@ fn list<'a>(
     if value.is_null() {
         *value = json!([]);
     }
-    value.as_array_mut().ok_or(malformed(path, "list"))
+    value.as_array_mut().ok_or_else(|| malformed(path, "list"))
 }
 
 const fn malformed(field: &'static str, expected: &'static str) -> InvalidPod {

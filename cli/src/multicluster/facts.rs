@@ -174,7 +174,11 @@ fn door(service: &Service) -> Option<Door> {
     (!addresses.is_empty()).then_some(Door { addresses, port })
 }
 
-async fn links(cluster: &Cluster) -> anyhow::Result<Vec<Link>> {
+/// The Links of `cluster`.
+///
+/// # Errors
+/// If they cannot be read.
+pub(crate) async fn links(cluster: &Cluster) -> anyhow::Result<Vec<Link>> {
     let api: Api<Link> = Api::all(cluster.client.clone());
     let listed = cluster
         .ask("list Links", api.list(&ListParams::default()))
