@@ -48,7 +48,7 @@ impl DnsFacts {
         peers.insert(peer.clone());
         let Some(corefile) = &self.corefile else {
             return DnsChange::ByHand {
-                reason: "no CoreDNS was found in kube-system",
+                reason: "no CoreDNS could be seen in kube-system",
                 rule: rule(peer, DEFAULT_DOMAIN),
             };
         };
