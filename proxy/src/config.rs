@@ -10,6 +10,7 @@ use mesh_dataplane::control::WorkloadConfig;
 /// The sidecar of a meshed pod
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "mesh-proxy", version)]
+#[group(id = "proxy")]
 pub struct Config {
     /// Log and admin port
     #[command(flatten)]
@@ -40,5 +41,15 @@ pub struct Config {
 impl Config {
     pub(crate) const fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_flags_do_not_contradict_each_other() {
+        super::Config::command().debug_assert();
     }
 }

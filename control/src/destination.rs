@@ -1,0 +1,296 @@
+//! What an address means.
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+
+use mesh_core::{
+    destination::{
+        Backend, Destination, Distribution, Endpoint, MeshPeer, Service as Meaning, ServiceRef,
+    },
+    endpoint::EndpointId,
+    link::Link,
+    ports,
+};
+use mesh_proto::v1::ExportedEndpoints;
+
+use crate::snapshot::{Mirror, Name, Service, ServicePort, Snapshot};
+
+/// What peers last said of the Services that are mirrored here.
+pub(crate) type Remote = HashMap<Mirror, Arc<ExportedEndpoints>>;
+
+/// The weight of an endpoint of which nothing else is known.
+const WEIGHT: u32 = 10_000;
+
+/// What `address` means to a workload of this cluster.
+pub(crate) fn destination(
+    snapshot: &Snapshot,
+    remote: &Remote,
+    address: SocketAddr,
+) -> Destination {
+    if let Some(name) = snapshot.service_ips.get(&address.ip()) {
+        return service(snapshot, remote, name, address.port());
+    }
+    match snapshot.pod_ips.get(&address.ip()) {
+        Some(pod) => Destination::Pod(local_endpoint(snapshot, address, pod)),
+        None => Destination::Unknown,
+    }
+}
+
+fn service(snapshot: &Snapshot, remote: &Remote, name: &Name, port: u16) -> Destination {
+    let found = snapshot.services.get(name);
+    let declared = found.and_then(|service| service.ports.iter().find(|p| p.port == port));
+    let Some(declared) = declared else {
+        return Destination::UndefinedPort;
+    };
+    let (distribution, members) = members(snapshot, name);
+    let backends = members
+        .into_iter()
+        .map(|(member, weight)| backend(snapshot, remote, (name.0.clone(), member), port, weight));
+    Destination::Service(Meaning {
+        reference: reference(name, port),
+        protocol: declared.protocol,
+        distribution,
+        backends: backends.collect(),
+    })
+}
+
+/// The Services that answer for `name`, in order, with their weights.
+fn members(snapshot: &Snapshot, name: &Name) -> (Distribution, Vec<(String, u32)>) {
+    let Some(split) = snapshot
+        .splits
+        .get(name)
+        .filter(|split| !split.backends.is_empty())
+    else {
+        return (Distribution::FirstAvailable, vec![(name.1.clone(), 1)]);
+    };
+    let mut members = split.backends.clone();
+    match &split.primary {
+        None => (Distribution::RandomAvailable, members),
+        Some(primary) => {
+            // A stable sort: the others keep their order.
+            members.sort_by_key(|(service, _)| service != primary);
+            (Distribution::FirstAvailable, members)
+        }
+    }
+}
+
+fn backend(snapshot: &Snapshot, remote: &Remote, name: Name, port: u16, weight: u32) -> Backend {
+    let service = snapshot.services.get(&name);
+    let declared = service.and_then(|service| {
+        let port = service
+            .ports
+            .iter()
+            .find(|declared| declared.port == port)?;
+        Some((service, port))
+    });
+    let (cluster, endpoints) = match declared {
+        None => (None, Vec::new()),
+        Some((
+            Service {
+                mirror: Some(mirror),
+                ..
+            },
+            port,
+        )) => (
+            Some(mirror.cluster.clone()),
+            remote_endpoints(snapshot, remote, mirror, port.port),
+        ),
+        Some((_, port)) => (None, local_endpoints(snapshot, &name, port)),
+    };
+    Backend {
+        service: reference(&name, port),
+        weight,
+        cluster,
+        endpoints,
+    }
+}
+
+fn local_endpoints(snapshot: &Snapshot, name: &Name, port: &ServicePort) -> Vec<Endpoint> {
+    let mut endpoints = Vec::new();
+    for slice in snapshot.endpoints.get(name).into_iter().flatten() {
+        let Some(target) = slice.target(port) else {
+            continue;
+        };
+        for member in slice.members.iter().filter(|member| member.ready) {
+            let address = SocketAddr::new(member.ip, target);
+            // An address in a link's prefix means something only from a feed.
+            if is_linked(snapshot, address) {
+                continue;
+            }
+            let pod = (name.0.clone(), member.pod.clone().unwrap_or_default());
+            endpoints.push(local_endpoint(snapshot, address, &pod));
+        }
+    }
+    endpoints.sort_by_key(|endpoint| endpoint.address);
+    endpoints.dedup_by_key(|endpoint| endpoint.address);
+    endpoints
+}
+
+fn is_linked(snapshot: &Snapshot, address: SocketAddr) -> bool {
+    match address {
+        SocketAddr::V6(v6) => snapshot.links.endpoint(*v6.ip()).is_some(),
+        SocketAddr::V4(_) => false,
+    }
+}
+
+fn local_endpoint(snapshot: &Snapshot, address: SocketAddr, pod: &Name) -> Endpoint {
+    let mesh = snapshot
+        .sidecar(pod, address.port())
+        .map(|identity| MeshPeer {
+            identity,
+            port: ports::INBOUND,
+        });
+    Endpoint {
+        address,
+        mesh,
+        authority: None,
+        weight: WEIGHT,
+        pod: pod.1.as_str().into(),
+    }
+}
+
+/// The endpoints that the peer shares, by addresses that stand for their ids.
+fn remote_endpoints(
+    snapshot: &Snapshot,
+    remote: &Remote,
+    mirror: &Mirror,
+    port: u16,
+) -> Vec<Endpoint> {
+    let (Some(link), Some(known)) = (snapshot.import(&mirror.cluster), remote.get(mirror)) else {
+        return Vec::new();
+    };
+    let authority: Arc<str> = match port {
+        80 => known.authority.as_str().into(),
+        other => format!("{}:{other}", known.authority).into(),
+    };
+    let endpoints = known.endpoints.iter().filter_map(|endpoint| {
+        let identity = identity(link, &endpoint.identity)?;
+        let target = endpoint
+            .ports
+            .iter()
+            .find(|known| known.service_port == u32::from(port))
+            .and_then(|known| u16::try_from(known.target_port).ok())?;
+        let address = link.prefix.address(EndpointId(endpoint.id));
+        Some(Endpoint {
+            address: (address, target).into(),
+            mesh: Some(MeshPeer {
+                identity,
+                port: ports::INBOUND,
+            }),
+            authority: Some(authority.clone()),
+            weight: WEIGHT,
+            pod: "".into(),
+        })
+    });
+    endpoints.collect()
+}
+
+/// A feed can name only identities of its own trust domain.
+fn identity(link: &Link, text: &str) -> Option<mesh_core::identity::SpiffeId> {
+    let identity: mesh_core::identity::SpiffeId = text.parse().ok()?;
+    (*identity.trust_domain() == link.trust_domain).then_some(identity)
+}
+
+fn reference(name: &Name, port: u16) -> ServiceRef {
+    ServiceRef {
+        namespace: name.0.as_str().into(),
+        name: name.1.as_str().into(),
+        port,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_proto::v1::{ExportedEndpoint, ExportedEndpointPort};
+
+    use super::*;
+    use crate::fixtures::{CLUSTER_IPS, mirror_of_north, snapshot, split};
+
+    fn remote(identity: &str) -> Remote {
+        let endpoints = ExportedEndpoints {
+            exported: true,
+            authority: "web.shop.svc.cluster.local".to_owned(),
+            endpoints: vec![ExportedEndpoint {
+                id: 7,
+                identity: identity.to_owned(),
+                zone: String::new(),
+                ports: vec![ExportedEndpointPort {
+                    service_port: 80,
+                    target_port: 8080,
+                    protocol: 0,
+                }],
+            }],
+        };
+        Remote::from([(mirror_of_north(), Arc::new(endpoints))])
+    }
+
+    fn meaning(snapshot: &Snapshot, remote: &Remote, address: &str) -> Meaning {
+        match destination(snapshot, remote, address.parse().unwrap()) {
+            Destination::Service(service) => service,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_service_leads_to_its_ready_endpoints_by_identity() {
+        let web = meaning(
+            &snapshot(),
+            &Remote::new(),
+            &format!("{}:80", CLUSTER_IPS.web),
+        );
+        assert_eq!(web.protocol, mesh_core::destination::Protocol::Detect);
+        let endpoint = &web.backends[0].endpoints[0];
+        assert_eq!(endpoint.address.to_string(), "10.42.0.7:8080");
+        let peer = endpoint.mesh.as_ref().unwrap();
+        assert_eq!(peer.identity.as_uri(), "spiffe://east/ns/shop/sa/web");
+    }
+
+    #[test]
+    fn a_port_that_is_not_declared_and_an_address_that_nobody_has() {
+        let of = |address: &str| destination(&snapshot(), &Remote::new(), address.parse().unwrap());
+        assert_eq!(
+            of(&format!("{}:81", CLUSTER_IPS.web)),
+            Destination::UndefinedPort
+        );
+        assert_eq!(of("192.0.2.1:80"), Destination::Unknown);
+        assert!(matches!(of("10.42.0.7:8080"), Destination::Pod(_)));
+    }
+
+    #[test]
+    fn a_mirror_leads_to_addresses_that_stand_for_ids() {
+        let remote = remote("spiffe://north/ns/shop/sa/web");
+        let mirror = meaning(&snapshot(), &remote, &format!("{}:80", CLUSTER_IPS.mirror));
+        let backend = &mirror.backends[0];
+        assert_eq!(backend.cluster.as_ref().unwrap().as_str(), "north");
+        let endpoint = &backend.endpoints[0];
+        assert_eq!(endpoint.address.to_string(), "[fd6d:6573:6e6f:1::7]:8080");
+        assert_eq!(
+            endpoint.authority.as_deref(),
+            Some("web.shop.svc.cluster.local")
+        );
+    }
+
+    #[test]
+    fn a_feed_names_only_identities_of_its_own_trust_domain() {
+        let remote = remote("spiffe://east/ns/shop/sa/vault");
+        let mirror = meaning(&snapshot(), &remote, &format!("{}:80", CLUSTER_IPS.mirror));
+        assert!(mirror.backends[0].endpoints.is_empty());
+    }
+
+    #[test]
+    fn a_split_with_a_primary_is_ordered_and_one_without_is_weighted() {
+        let mut snapshot = snapshot();
+        let web = ("shop".to_owned(), "web".to_owned());
+        snapshot
+            .splits
+            .insert(web.clone(), split(Some("web-north")));
+        let address = format!("{}:80", CLUSTER_IPS.web);
+        let ordered = meaning(&snapshot, &Remote::new(), &address);
+        let names: Vec<_> = ordered.backends.iter().map(|b| &*b.service.name).collect();
+        assert_eq!(names, ["web-north", "web"]);
+        assert_eq!(ordered.distribution, Distribution::FirstAvailable);
+
+        snapshot.splits.insert(web, split(None));
+        let weighted = meaning(&snapshot, &Remote::new(), &address);
+        assert_eq!(weighted.distribution, Distribution::RandomAvailable);
+    }
+}

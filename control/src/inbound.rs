@@ -1,0 +1,66 @@
+//! Who may reach which port of a pod.
+
+use mesh_core::{destination::Protocol, inbound::InboundPolicy};
+
+use crate::snapshot::{Name, Snapshot};
+
+/// The policy of one pod: what its ports speak, and which of them are exported
+/// to whom.
+pub(crate) fn policy(snapshot: &Snapshot, pod: &Name) -> InboundPolicy {
+    let mut policy = InboundPolicy::default();
+    for (name, service) in &snapshot.services {
+        if name.0 != pod.0 {
+            continue;
+        }
+        for slice in snapshot.endpoints.get(name).into_iter().flatten() {
+            let is_member = |m: &crate::snapshot::Member| m.pod.as_ref() == Some(&pod.1);
+            if !slice.members.iter().any(is_member) {
+                continue;
+            }
+            for port in &service.ports {
+                let Some(target) = slice.target(port) else {
+                    continue;
+                };
+                if port.protocol != Protocol::Detect {
+                    policy.protocols.insert(target, port.protocol);
+                }
+                let peers = snapshot.links.links.iter().filter(|link| link.export);
+                for peer in peers.filter(|link| service.is_exported_to(&link.cluster)) {
+                    let key = (peer.trust_domain.clone(), target);
+                    let service = format!("{}/{}", name.0, name.1);
+                    policy.exported.insert(key, service.into());
+                }
+            }
+        }
+    }
+    for port in snapshot.pods.get(pod).iter().flat_map(|pod| &pod.opaque) {
+        policy.protocols.insert(*port, Protocol::Opaque);
+    }
+    policy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::snapshot;
+
+    #[test]
+    fn g16_exported_ports_are_those_of_exported_services() {
+        let policy = policy(&snapshot(), &("shop".to_owned(), "web-1".to_owned()));
+        let mut exported: Vec<_> = policy
+            .exported
+            .keys()
+            .map(|(trust_domain, port)| (trust_domain.to_string(), *port))
+            .collect();
+        exported.sort();
+        // api, which leads to 9000 of the same pod, is exported to north only.
+        let expected = [("north", 8080), ("north", 9000), ("west", 8080)];
+        assert_eq!(exported, expected.map(|(td, port)| (td.to_owned(), port)));
+    }
+
+    #[test]
+    fn a_pod_that_nobody_knows_is_reached_by_nobody_from_outside() {
+        let policy = policy(&snapshot(), &("shop".to_owned(), "ghost".to_owned()));
+        assert_eq!(policy, InboundPolicy::default());
+    }
+}

@@ -1,0 +1,350 @@
+//! From Kubernetes objects to a snapshot.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use k8s_openapi::{
+    api::{
+        core::v1::{Pod as KubePod, Service as KubeService},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::ResourceExt as _;
+use mesh_api::{link::Link as KubeLink, names, split::TrafficSplit};
+use mesh_core::{
+    cluster::ClusterName,
+    destination::Protocol,
+    identity::{SpiffeId, TrustDomain},
+    link::Links,
+};
+use tracing::warn;
+
+use super::{Export, Member, Mirror, Name, Pod, Service, ServicePort, Slice, Snapshot, Split};
+
+/// Ports on which the server usually speaks first, or that are no HTTP.
+const OPAQUE: [u16; 8] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
+
+/// The objects that a snapshot is made of.
+pub(crate) struct Objects {
+    pub(crate) services: Vec<Arc<KubeService>>,
+    pub(crate) slices: Vec<Arc<EndpointSlice>>,
+    pub(crate) pods: Vec<Arc<KubePod>>,
+    pub(crate) splits: Vec<Arc<TrafficSplit>>,
+    pub(crate) links: Vec<Arc<KubeLink>>,
+}
+
+/// What `objects` say. What is malformed is left out.
+pub(crate) fn read(
+    objects: &Objects,
+    cluster: &ClusterName,
+    trust_domain: &TrustDomain,
+    roots: &[Vec<u8>],
+) -> Snapshot {
+    let pods: HashMap<Name, Pod> = objects
+        .pods
+        .iter()
+        .filter(|pod| is_running(pod))
+        .map(|object| (name_of(&object.metadata), pod(object, trust_domain)))
+        .collect();
+    let pod_ips = pods
+        .iter()
+        .filter(|(_, pod)| !pod.host_network)
+        .flat_map(|(name, pod)| pod.ips.iter().map(|ip| (*ip, name.clone())))
+        .collect();
+    let mut service_ips = HashMap::new();
+    let mut services = BTreeMap::new();
+    for object in &objects.services {
+        let name = name_of(&object.metadata);
+        for ip in cluster_ips(object) {
+            service_ips.insert(ip, name.clone());
+        }
+        services.insert(name, service(object));
+    }
+    let mut endpoints: HashMap<Name, Vec<Slice>> = HashMap::new();
+    for object in &objects.slices {
+        if let Some(service) = object.labels().get("kubernetes.io/service-name") {
+            let name = (object.namespace().unwrap_or_default(), service.clone());
+            endpoints.entry(name).or_default().push(slice(object));
+        }
+    }
+    Snapshot {
+        services,
+        service_ips,
+        endpoints,
+        pods,
+        pod_ips,
+        splits: splits(&objects.splits),
+        links: links(&objects.links, cluster, trust_domain, roots),
+    }
+}
+
+fn name_of(metadata: &ObjectMeta) -> Name {
+    (
+        metadata.namespace.clone().unwrap_or_default(),
+        metadata.name.clone().unwrap_or_default(),
+    )
+}
+
+fn is_running(pod: &KubePod) -> bool {
+    let phase = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn pod(object: &KubePod, trust_domain: &TrustDomain) -> Pod {
+    let spec = object.spec.as_ref();
+    let is_sidecar = |name: &str| name == names::PROXY_CONTAINER;
+    let has_sidecar = spec.is_some_and(|spec| {
+        let init = spec.init_containers.iter().flatten();
+        init.chain(&spec.containers)
+            .any(|container| is_sidecar(&container.name))
+    });
+    let labelled = object
+        .labels()
+        .get(names::MESHED)
+        .is_some_and(|value| value == "true");
+    let account = spec.and_then(|spec| spec.service_account_name.as_deref());
+    let namespace = object.namespace().unwrap_or_default();
+    let ips = object
+        .status
+        .iter()
+        .flat_map(|status| status.pod_ips.iter().flatten());
+    Pod {
+        uid: object.uid().unwrap_or_default(),
+        identity: SpiffeId::new(trust_domain, &namespace, account.unwrap_or("default")).ok(),
+        meshed: has_sidecar && labelled,
+        host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
+        skip_inbound: ports(object.annotations().get(names::SKIP_INBOUND_PORTS)),
+        opaque: ports(object.annotations().get(names::OPAQUE_PORTS)),
+        ips: ips.filter_map(|ip| ip.ip.parse().ok()).collect(),
+    }
+}
+
+/// `80,8080-8090`; what is no port is left out.
+fn ports(text: Option<&String>) -> Vec<u16> {
+    let items = text.into_iter().flat_map(|text| text.split(','));
+    items
+        .filter_map(|item| {
+            let (first, last) = item.split_once('-').unwrap_or((item, item));
+            Some(first.trim().parse::<u16>().ok()?..=last.trim().parse::<u16>().ok()?)
+        })
+        .flatten()
+        .collect()
+}
+
+fn cluster_ips(object: &KubeService) -> Vec<IpAddr> {
+    let spec = object.spec.as_ref();
+    let ips = spec.and_then(|spec| spec.cluster_ips.as_ref());
+    ips.into_iter()
+        .flatten()
+        .filter_map(|ip| ip.parse().ok())
+        .collect()
+}
+
+fn service(object: &KubeService) -> Service {
+    let spec = object.spec.as_ref();
+    let opaque = object
+        .annotations()
+        .get(names::OPAQUE_PORTS)
+        .map_or_else(|| OPAQUE.to_vec(), |text| ports(Some(text)));
+    let ports = spec.iter().flat_map(|spec| spec.ports.iter().flatten());
+    let ports = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let external = spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
+    let mirror = mirror(object);
+    let is_mirror = object.labels().contains_key(names::MIRRORED_FROM)
+        || object.annotations().contains_key(names::MIRRORED_FROM);
+    Service {
+        uid: object.uid().unwrap_or_default(),
+        ports: ports
+            .filter_map(|port| {
+                let number = u16::try_from(port.port).ok()?;
+                let app_protocol = port.app_protocol.clone().unwrap_or_default();
+                Some(ServicePort {
+                    name: port.name.clone().unwrap_or_default(),
+                    port: number,
+                    protocol: protocol(&app_protocol, opaque.contains(&number)),
+                    app_protocol,
+                })
+            })
+            .collect(),
+        export: if external || is_mirror {
+            Export::No
+        } else {
+            export(object)
+        },
+        mirror,
+        labels: object.labels().clone(),
+        annotations: object.annotations().clone(),
+    }
+}
+
+/// KEP-3726 names, and ours.
+fn protocol(app_protocol: &str, opaque: bool) -> Protocol {
+    match app_protocol {
+        "http" | "kubernetes.io/ws" => Protocol::Http1,
+        "kubernetes.io/h2c" | "grpc" | "http2" => Protocol::Http2,
+        "" if !opaque => Protocol::Detect,
+        _ => Protocol::Opaque,
+    }
+}
+
+fn export(object: &KubeService) -> Export {
+    let exported = object.labels().get(names::EXPORTED);
+    if exported.is_none_or(|value| value != "true") {
+        return Export::No;
+    }
+    let to = object.annotations().get(names::EXPORT_TO);
+    match to.or_else(|| object.labels().get(names::EXPORT_TO)) {
+        None => Export::All,
+        Some(text) => Export::To(text.split(',').map(|name| name.trim().to_owned()).collect()),
+    }
+}
+
+fn mirror(object: &KubeService) -> Option<Mirror> {
+    let labels = object.labels();
+    let ours = labels.get(names::MANAGED_BY)? == names::MIRROR_CONTROLLER;
+    let (namespace, name) = object
+        .annotations()
+        .get(names::REMOTE_SERVICE)?
+        .split_once('/')?;
+    let cluster = labels.get(names::MIRRORED_FROM)?.parse().ok()?;
+    ours.then(|| Mirror {
+        cluster,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
+}
+
+fn slice(object: &EndpointSlice) -> Slice {
+    let ports = object.ports.iter().flatten();
+    let ports = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
+    let members = object.endpoints.iter().flatten().flat_map(|endpoint| {
+        let ready = endpoint
+            .conditions
+            .as_ref()
+            .and_then(|c| c.ready)
+            .unwrap_or(true);
+        let pod = endpoint
+            .target_ref
+            .as_ref()
+            .filter(|r| r.kind.as_deref() == Some("Pod"));
+        let pod = pod.and_then(|reference| reference.name.clone());
+        let zone = endpoint.zone.clone().unwrap_or_default();
+        endpoint.addresses.iter().filter_map(move |ip| {
+            Some(Member {
+                ip: ip.parse().ok()?,
+                ready,
+                pod: pod.clone(),
+                zone: zone.clone(),
+            })
+        })
+    });
+    Slice {
+        ports: ports
+            .filter_map(|port| {
+                let number = u16::try_from(port.port?).ok()?;
+                Some((port.name.clone().unwrap_or_default(), number))
+            })
+            .collect(),
+        members: members.collect(),
+    }
+}
+
+/// Of several for one Service the oldest counts.
+fn splits(objects: &[Arc<TrafficSplit>]) -> HashMap<Name, Split> {
+    let mut sorted: Vec<_> = objects.iter().collect();
+    sorted.sort_by_key(|split| {
+        let made = split.metadata.creation_timestamp.clone();
+        (made, split.name_any())
+    });
+    let mut splits = HashMap::new();
+    for object in sorted {
+        let name = (
+            object.namespace().unwrap_or_default(),
+            object.spec.service.clone(),
+        );
+        let backends = object.spec.backends.iter();
+        splits.entry(name).or_insert_with(|| Split {
+            backends: backends.map(|b| (b.service.clone(), b.weight)).collect(),
+            primary: object.annotations().get(names::PRIMARY_SERVICE).cloned(),
+        });
+    }
+    splits
+}
+
+/// The usable links. Of two that would give an address or an identity two
+/// meanings the older counts.
+fn links(
+    objects: &[Arc<KubeLink>],
+    cluster: &ClusterName,
+    trust_domain: &TrustDomain,
+    roots: &[Vec<u8>],
+) -> Links {
+    let mut sorted: Vec<_> = objects.iter().collect();
+    sorted.sort_by_key(|link| (link.metadata.creation_timestamp.clone(), link.name_any()));
+    let mut links = Links {
+        cluster: cluster.clone(),
+        trust_domain: trust_domain.clone(),
+        roots: roots.to_vec(),
+        links: Vec::new(),
+    };
+    for object in sorted {
+        let name = object.name_any();
+        let bundle = mesh_tls::parse_bundle(&object.spec.bundle).map_err(|e| e.to_string());
+        let link = bundle.and_then(|roots| {
+            object
+                .spec
+                .to_model(&name, roots)
+                .map_err(|e| e.to_string())
+        });
+        match link {
+            Ok(link) => {
+                let clashes = link.trust_domain == *trust_domain
+                    || links.links.iter().any(|other| {
+                        other.trust_domain == link.trust_domain
+                            || other.prefix == link.prefix
+                            || other.cluster == link.cluster
+                    });
+                if clashes {
+                    warn!(
+                        link = name,
+                        "left out: its trust domain, prefix or cluster is taken"
+                    );
+                } else {
+                    links.links.push(Arc::new(link));
+                }
+            }
+            Err(reason) => warn!(link = name, reason, "left out"),
+        }
+    }
+    links
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_single_or_ranges() {
+        assert_eq!(
+            ports(Some(&"80, 8080-8082,x,9-".to_owned())),
+            [80, 8080, 8081, 8082]
+        );
+        assert!(ports(None).is_empty());
+    }
+
+    #[test]
+    fn an_unknown_app_protocol_is_not_looked_at() {
+        assert_eq!(protocol("", false), Protocol::Detect);
+        assert_eq!(protocol("", true), Protocol::Opaque);
+        assert_eq!(protocol("http", true), Protocol::Http1);
+        assert_eq!(protocol("kubernetes.io/h2c", false), Protocol::Http2);
+        assert_eq!(protocol("example.com/custom", false), Protocol::Opaque);
+    }
+}
