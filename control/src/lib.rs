@@ -218,7 +218,7 @@ async fn follow_trust(mut world: WorldReceiver, tls: Tls) {
         if let Some(links) = links
             && last.as_ref() != Some(&links)
         {
-            match trust(&links) {
+            match trust(&links.trust_domain, &links.roots, &links.links) {
                 Ok(trust) => tls.set_trust(trust),
                 Err(error) => warn!(%error, "trust stays as it was"),
             }

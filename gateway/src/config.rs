@@ -7,6 +7,7 @@ use mesh_dataplane::control::WorkloadConfig;
 /// The one door between clusters
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "mesh-gateway", version)]
+#[group(id = "gateway")]
 pub struct Config {
     /// Log and admin port
     #[command(flatten)]

@@ -87,7 +87,9 @@ async fn down(
             }
             Ok(count) => {
                 carried.inc_by(u64::try_from(count).unwrap_or_default());
-                send.send_data(buffer.into_inner().freeze(), false)?;
+                // Of the read's own size: a queued frame keeps its whole buffer.
+                let data = Bytes::copy_from_slice(buffer.get_ref());
+                send.send_data(data, false)?;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),

@@ -1,7 +1,7 @@
 //! The life of a tunnel: connect, say yes, copy, and end when the bytes do or
 //! when what let it through is withdrawn.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason as Reset, RecvStream, SendStream, server::SendResponse};
@@ -56,7 +56,12 @@ impl Tunnel {
             mut receive,
             mut respond,
         } = self;
-        let mut connection = match connect(&gateway, &upstream).await {
+        let connected = tokio::select! {
+            connected = connect(&gateway, &upstream) => connected,
+            // Reset by the client: its place under the cap must not outlive it.
+            _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+        };
+        let mut connection = match connected {
             Ok(connection) => connection,
             Err(error) => {
                 debug!(%error, "upstream");

@@ -38,7 +38,19 @@ impl Capture {
             .into_temp_path();
         let mut child = Command::new("ip")
             .args([
-                "netns", "exec", WAN, "tcpdump", "-i", "any", "-n", "-U", "-s", "0", "-w",
+                "netns",
+                "exec",
+                WAN,
+                "tcpdump",
+                "-i",
+                "any",
+                "-n",
+                "-s",
+                "0",
+                // Else what the kernel still holds at the end is lost.
+                "--immediate-mode",
+                "-U",
+                "-w",
             ])
             .arg(&file)
             .stdin(Stdio::null())

@@ -179,8 +179,11 @@ impl Cluster {
 
     /// What a cloud does for Services of type LoadBalancer.
     fn launch_agent(&self, programs: &Programs) -> Result<()> {
-        let arguments = ["agent".to_owned(), self.name.clone()];
-        programs.start("agent", &std::env::current_exe()?, &arguments)
+        let kubeconfig = self.folder.join("kubeconfig").display().to_string();
+        let arguments = ["agent".to_owned(), self.name.clone(), kubeconfig];
+        // This program may be a test.
+        let program = crate::images::programs_folder()?.join("lab");
+        programs.start("agent", &program, &arguments)
     }
 
     fn write_files(&self) -> Result<BTreeMap<&'static str, Identity>> {

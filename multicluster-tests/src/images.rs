@@ -77,7 +77,7 @@ pub fn make_all(paths: &Paths) -> Result<Vec<PathBuf>> {
 }
 
 /// Where the build has put the programs.
-fn programs_folder() -> Result<PathBuf> {
+pub(crate) fn programs_folder() -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("MESH_BIN_DIR") {
         return Ok(folder.into());
     }

@@ -15,8 +15,10 @@ use nix::{
     unistd::Pid,
 };
 
-/// How long a program may take to end after SIGTERM.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long a program may take to end after SIGTERM, and then after SIGKILL.
+/// Nothing is lost: what the lab stops, it removes.
+const GRACE: Duration = Duration::from_millis(1500);
+const KILLED: Duration = Duration::from_secs(10);
 
 /// A cluster's folder, as far as programs are concerned.
 #[derive(Clone, Debug)]
@@ -120,7 +122,7 @@ pub(crate) fn stop(pids: &[Pid]) {
         for pid in pids {
             let _ = kill(*pid, Signal::SIGKILL);
         }
-        wait_gone(pids, GRACE);
+        wait_gone(pids, KILLED);
     }
 }
 

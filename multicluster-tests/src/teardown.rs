@@ -80,10 +80,9 @@ fn end_programs(cluster: &Cluster) {
     };
     let ours = |pid: &Pid| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let folder = cluster.folder().display().to_string();
-        let text = String::from_utf8_lossy(&line).into_owned();
-        // The number may be somebody else's by now.
-        text.contains(&folder) || text.contains("kube") || text.contains("agent")
+        // The number may be somebody else's by now; ours name the folder.
+        let folder = format!("{}/", cluster.folder().display());
+        String::from_utf8_lossy(&line).contains(&folder)
     };
     let pids: Vec<Pid> = programs
         .all()

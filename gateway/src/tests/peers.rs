@@ -136,3 +136,33 @@ async fn answer(client: String, request: Request<RecvStream>, mut respond: SendR
     }
     send.send_data(Bytes::new(), true).unwrap();
 }
+
+#[tokio::test]
+async fn g13_peers_of_a_gateway_that_goes_move_to_the_next_and_lose_nothing() {
+    let (world, peers) = world().await;
+    let peer = linked(&world, TARGET);
+    let mut connection = peers.connection(&peer).await.unwrap();
+    let mut running = connection.tcp(5432).await.unwrap();
+    drop(connection);
+
+    let next = world.replace_gateway();
+    let going = world.gateway.clone();
+    let drained = tokio::spawn(async move { going.drain(LONG).await });
+    let moved = async {
+        while !next.metrics().contains("tunnels_opened_total{") {
+            let mut connection = peers.connection(&peer).await.unwrap();
+            let answer = connection.request(8080, request("x")).await.unwrap();
+            answer.into_body().collect().await.unwrap();
+        }
+    };
+    timeout(LONG, moved).await.expect("still on the old one");
+
+    running.write_all(b"the rest").await.unwrap();
+    running.shutdown().await.unwrap();
+    let mut back = String::new();
+    let reading = timeout(LONG, running.read_to_string(&mut back));
+    reading.await.unwrap().unwrap();
+    assert_eq!(back, "the rest");
+    drop(running);
+    assert!(drained.await.unwrap(), "the old gateway still has tunnels");
+}

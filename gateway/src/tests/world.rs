@@ -100,6 +100,38 @@ impl World {
         }
     }
 
+    /// Closes the door, and opens that of another replica at the same address.
+    pub(super) fn replace_gateway(&self) -> Replica {
+        let mut registry = Registry::default();
+        let gateway = Gateway {
+            tls: self.gateway.tls.clone(),
+            state: self.gateway.state.clone(),
+            exports: Exports {
+                host: self.gateway.exports.host.clone(),
+                port: self.gateway.exports.port,
+                resolver: self.gateway.exports.resolver.clone(),
+            },
+            metrics: Metrics::register(&mut registry),
+            unfinished: Unfinished::new(100, 100),
+            tunnels: Arc::new(Semaphore::new(100)),
+            tasks: TaskTracker::new(),
+            draining: Shutdown::new(),
+        };
+        self.door.abort();
+        let address = self.address;
+        tokio::spawn(async move {
+            let door = loop {
+                // The old one closes when its task is dropped.
+                match Door::bind(address, 100) {
+                    Ok(door) => break door,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            };
+            Arc::new(gateway).accept(door).await;
+        });
+        Replica(registry)
+    }
+
     /// Somebody of west, who trusts east.
     pub(super) fn client(&self, id: &str) -> Tls {
         self.west.tls_trusting(id, &[&self.east])
@@ -173,6 +205,17 @@ impl World {
         let mut links = links();
         links.links.retain(|link| &*link.name != "west");
         self.links.send_replace(Some(Arc::new(links)));
+    }
+}
+
+/// What the other replica counts.
+pub(super) struct Replica(Registry);
+
+impl Replica {
+    pub(super) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.0).unwrap();
+        text
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use linkerd2_proxy_api::identity::{CertifyRequest, identity_client::IdentityClient};
 use mesh_core::{
     identity::{SpiffeId, TrustDomain},
+    link::Links,
     ports,
 };
 use mesh_runtime::Backoff;
@@ -21,6 +23,7 @@ use tracing::{info, warn};
 
 use crate::{
     channel::{self, Server},
+    links,
     resolve::Resolver,
 };
 
@@ -62,6 +65,7 @@ pub struct ControlPlane {
     tls: Tls,
     channel: Channel,
     resolver: Resolver,
+    pub(crate) links: LastLinks,
 }
 
 impl ControlPlane {
@@ -72,7 +76,7 @@ impl ControlPlane {
     /// If the roots cannot be read or understood.
     pub fn start(config: &WorkloadConfig, tasks: &TaskTracker) -> Result<Self> {
         let roots = Roots::read(&config.roots_dir)?;
-        let tls = Tls::new(roots.trust()?);
+        let tls = Tls::new(roots.trust(None)?);
         let resolver = Resolver::from_system()?;
         let identity = control_identity(&roots.trust_domain)?;
         let server = |port| Server {
@@ -83,11 +87,18 @@ impl ControlPlane {
         let certify =
             channel::unauthenticated(server(ports::CERTIFY), tls.clone(), resolver.clone());
         let channel = channel::authenticated(server(ports::CONTROL), tls.clone(), resolver.clone());
-        tasks.spawn(stay_certified(config.clone(), tls.clone(), certify));
+        let links = LastLinks::default();
+        let identity = Identity {
+            config: config.clone(),
+            tls: tls.clone(),
+            links: links.clone(),
+        };
+        tasks.spawn(identity.stay_certified(certify));
         Ok(Self {
             tls,
             channel,
             resolver,
+            links,
         })
     }
 
@@ -140,8 +151,10 @@ impl Roots {
         })
     }
 
-    fn trust(&self) -> Result<Trust> {
-        Ok(Trust::new(self.trust_domain.clone(), &self.certificates)?)
+    /// Trust in these roots, and in those of the links, if any are known.
+    fn trust(&self, links: Option<&Links>) -> Result<Trust> {
+        let links = links.map_or(&[][..], |links| &links.links);
+        Ok(links::trust(&self.trust_domain, &self.certificates, links)?)
     }
 }
 
@@ -154,29 +167,83 @@ fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))
 }
 
-/// Asks for a certificate, waits until most of its life is over, asks again.
-async fn stay_certified(config: WorkloadConfig, tls: Tls, channel: Channel) {
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-    let mut client = IdentityClient::new(channel);
-    loop {
-        let wait = match timeout(CERTIFY, certify(&config, &tls, &mut client)).await {
-            Ok(Ok(certificate)) => {
-                backoff.reset();
-                info!(identity = %certificate.id(), "certified");
-                let pause = renewal(&certificate, SystemTime::now(), rand::random());
-                tls.set_certificate(certificate);
-                pause
-            }
-            Ok(Err(error)) => {
-                warn!(error = format!("{error:#}"), "no certificate yet");
-                backoff.next()
-            }
-            Err(_) => {
-                warn!("no certificate yet: mesh-control does not answer in time");
-                backoff.next()
-            }
+/// What the stream of links last said, kept for when the roots are read again.
+pub(crate) type LastLinks = Arc<Mutex<Option<Arc<Links>>>>;
+
+/// What obtaining a certificate needs.
+struct Identity {
+    config: WorkloadConfig,
+    tls: Tls,
+    links: LastLinks,
+}
+
+impl Identity {
+    /// Asks for a certificate, waits until most of its life is over, asks again.
+    async fn stay_certified(self, channel: Channel) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        let mut client = IdentityClient::new(channel);
+        let mut failed = false;
+        loop {
+            let attempt = timeout(CERTIFY, self.certify(&mut client, failed))
+                .await
+                .unwrap_or_else(|_| Err(anyhow!("mesh-control does not answer in time")));
+            failed = attempt.is_err();
+            let wait = match attempt {
+                Ok(certificate) => {
+                    backoff.reset();
+                    info!(identity = %certificate.id(), "certified");
+                    let pause = renewal(&certificate, SystemTime::now(), rand::random());
+                    self.tls.set_certificate(certificate);
+                    pause
+                }
+                Err(error) => {
+                    warn!(error = format!("{error:#}"), "no certificate yet");
+                    backoff.next()
+                }
+            };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// One request. Roots and token are read anew: both are replaced while we
+    /// run.
+    async fn certify(
+        &self,
+        client: &mut IdentityClient<Channel>,
+        failed: bool,
+    ) -> Result<Certificate> {
+        let roots = Roots::read(&self.config.roots_dir)?;
+        let links = self.last_links();
+        if links.is_none() || failed {
+            // Else the stream of links keeps the trust, local roots included.
+            // After a failure the file may know of roots that the stream could
+            // not tell us of any more.
+            self.tls.set_trust(roots.trust(links.as_deref())?);
+        }
+        let token = read(&self.config.token_file)?;
+        let identity = identity_of_token(&token, &roots.trust_domain)?;
+        let key = KeyRequest::generate()?;
+        let request = CertifyRequest {
+            identity: identity.to_string(),
+            token: token.trim().as_bytes().to_vec(),
+            certificate_signing_request: key.csr_der().to_vec(),
         };
-        tokio::time::sleep(wait).await;
+        let response = client.certify(request).await?.into_inner();
+        let certificate = key.certify(
+            response.leaf_certificate,
+            response.intermediate_certificates,
+        )?;
+        ensure!(
+            *certificate.id() == identity,
+            "the certificate names {}, not {identity}",
+            certificate.id()
+        );
+        Ok(certificate)
+    }
+
+    fn last_links(&self) -> Option<Arc<Links>> {
+        let links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        links.clone()
     }
 }
 
@@ -188,38 +255,6 @@ fn renewal(certificate: &Certificate, now: SystemTime, chance: f64) -> Duration 
     left.unwrap_or_default()
         .mul_f64(share)
         .max(Duration::from_secs(1))
-}
-
-/// One request. Roots and token are read anew: both are replaced while we run.
-async fn certify(
-    config: &WorkloadConfig,
-    tls: &Tls,
-    client: &mut IdentityClient<Channel>,
-) -> Result<Certificate> {
-    let roots = Roots::read(&config.roots_dir)?;
-    if tls.id().is_none() {
-        // Later the stream of links keeps the trust, local roots included.
-        tls.set_trust(roots.trust()?);
-    }
-    let token = read(&config.token_file)?;
-    let identity = identity_of_token(&token, &roots.trust_domain)?;
-    let key = KeyRequest::generate()?;
-    let request = CertifyRequest {
-        identity: identity.to_string(),
-        token: token.trim().as_bytes().to_vec(),
-        certificate_signing_request: key.csr_der().to_vec(),
-    };
-    let response = client.certify(request).await?.into_inner();
-    let certificate = key.certify(
-        response.leaf_certificate,
-        response.intermediate_certificates,
-    )?;
-    ensure!(
-        *certificate.id() == identity,
-        "the certificate names {}, not {identity}",
-        certificate.id()
-    );
-    Ok(certificate)
 }
 
 /// Whom the token speaks for, read without verifying it: mesh-control does that.

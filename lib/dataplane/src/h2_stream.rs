@@ -3,6 +3,10 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -24,6 +28,32 @@ pub struct H2Stream {
     send: SendStream<Bytes>,
     receive: Receive,
     ended: bool,
+    _place: Place,
+}
+
+/// How many streams a connection carries. Clones share the count.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Streams(Arc<AtomicUsize>);
+
+impl Streams {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Place(self.clone())
+    }
+}
+
+/// The place that a stream takes on its connection, free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Streams);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 enum Receive {
@@ -37,25 +67,17 @@ enum Receive {
 }
 
 impl H2Stream {
-    /// A stream whose `CONNECT` was answered.
-    #[must_use]
-    pub const fn new(send: SendStream<Bytes>, stream: RecvStream) -> Self {
-        Self {
-            send,
-            receive: Receive::Open {
-                stream,
-                rest: Bytes::new(),
-            },
-            ended: false,
-        }
-    }
-
     /// A stream whose `CONNECT` has not been answered yet.
-    pub(crate) const fn asked(send: SendStream<Bytes>, answer: ResponseFuture) -> Self {
+    pub(crate) const fn asked(
+        send: SendStream<Bytes>,
+        answer: ResponseFuture,
+        place: Place,
+    ) -> Self {
         Self {
             send,
             receive: Receive::Asked(answer),
             ended: false,
+            _place: place,
         }
     }
 }
@@ -114,16 +136,18 @@ impl AsyncWrite for H2Stream {
         let wanted = bytes.len().min(LARGEST_WRITE);
         self.send.reserve_capacity(wanted);
         loop {
+            // `poll_capacity` tells of increases only: what was granted before
+            // has to be asked for first.
+            let count = self.send.capacity().min(wanted);
+            if count > 0 {
+                let data = Bytes::copy_from_slice(&bytes[..count]);
+                self.send.send_data(data, false).map_err(into_io)?;
+                return Poll::Ready(Ok(count));
+            }
             match ready!(self.send.poll_capacity(cx)) {
-                // A wake-up without capacity: ask again.
-                Some(Ok(0)) => {}
-                Some(Ok(granted)) => {
-                    let count = granted.min(wanted);
-                    let data = Bytes::copy_from_slice(&bytes[..count]);
-                    self.send.send_data(data, false).map_err(into_io)?;
-                    return Poll::Ready(Ok(count));
+                Some(granted) => {
+                    granted.map_err(into_io)?;
                 }
-                Some(Err(error)) => return Poll::Ready(Err(into_io(error))),
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             }
         }

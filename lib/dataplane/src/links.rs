@@ -1,8 +1,11 @@
 //! The links of this cluster, followed; trust follows them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use mesh_core::link::Links;
+use mesh_core::{
+    identity::TrustDomain,
+    link::{Link, Links},
+};
 use mesh_proto::{
     convert::links_from_proto,
     v1::{LinksRequest, links_client::LinksClient},
@@ -28,10 +31,12 @@ pub fn watch_links(control: &ControlPlane, tasks: &TaskTracker) -> LinksReceiver
         async move { client.watch_links(LinksRequest {}).await }
     };
     let tls = control.tls().clone();
+    let last = control.links.clone();
     let convert = move |message| -> anyhow::Result<Arc<Links>> {
-        let links = links_from_proto(message)?;
-        tls.set_trust(trust(&links)?);
-        Ok(Arc::new(links))
+        let links = Arc::new(links_from_proto(message)?);
+        tls.set_trust(trust(&links.trust_domain, &links.roots, &links.links)?);
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(links.clone());
+        Ok(links)
     };
     let certified = control.tls().clone();
     tasks.spawn(async move {
@@ -41,13 +46,15 @@ pub fn watch_links(control: &ControlPlane, tasks: &TaskTracker) -> LinksReceiver
     receiver
 }
 
-/// The local roots, and those of every link whose bundle can be used.
-///
-/// # Errors
-/// If the local roots cannot be used.
-pub fn trust(links: &Links) -> Result<Trust, InvalidBundle> {
-    let mut trust = Trust::new(links.trust_domain.clone(), &links.roots)?;
-    for link in &links.links {
+/// Trust in the local roots, and in those of every link whose bundle can be
+/// used.
+pub fn trust(
+    local: &TrustDomain,
+    roots: &[Vec<u8>],
+    links: &[Arc<Link>],
+) -> Result<Trust, InvalidBundle> {
+    let mut trust = Trust::new(local.clone(), roots)?;
+    for link in links {
         match trust
             .clone()
             .with_bundle(link.trust_domain.clone(), &link.roots)

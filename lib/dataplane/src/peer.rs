@@ -26,7 +26,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::pool::{Key, Pool};
+use self::pool::{Key, Open, Pool};
 use crate::tunnel::{Target, TunnelError, Tunnels};
 
 /// How long a TCP connection to a sidecar may take.
@@ -132,13 +132,13 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// An empty pool.
+    /// An empty pool; what nobody uses is let go by a task that ends with it.
     #[must_use]
     pub fn new(tls: Tls, tunnels: Tunnels) -> Self {
         Self {
             tls,
             tunnels,
-            pool: Pool::default(),
+            pool: Pool::swept(),
         }
     }
 
@@ -163,12 +163,19 @@ impl Peers {
     /// Whoever finds no connection opens it; the others wait for that.
     async fn ready(&self, peer: &Peer, slot: &pool::Slot) -> Result<PeerConnection, PeerError> {
         let mut slot = slot.lock().await;
-        if let Some(open) = slot.clone()
-            && !open.is_closed()
+        if let Some(open) = &*slot
+            && open.takes_requests()
         {
-            return Ok(PeerConnection(open));
+            return Ok(PeerConnection(open.sender.clone()));
         }
-        let fresh = match &peer.address {
+        let fresh = self.open(peer).await?;
+        let connection = PeerConnection(fresh.sender.clone());
+        *slot = Some(fresh);
+        Ok(connection)
+    }
+
+    async fn open(&self, peer: &Peer) -> Result<Open, PeerError> {
+        match &peer.address {
             PeerAddress::Direct(address) => {
                 let stream =
                     mesh_net::socket::connect(*address, CONNECT)
@@ -177,15 +184,22 @@ impl Peers {
                             address: *address,
                             source,
                         })?;
-                self.handshake(peer, stream).await?
+                let sender = self.handshake(peer, stream).await?;
+                Ok(Open {
+                    sender,
+                    outer: None,
+                })
             }
             PeerAddress::Linked(link, id) => {
-                let tunnel = self.tunnels.open(link, Target::Endpoint(*id)).await?;
-                self.handshake(peer, tunnel).await?
+                let target = Target::Endpoint(*id);
+                let (tunnel, outer) = self.tunnels.open_on(link, target).await?;
+                let sender = self.handshake(peer, tunnel).await?;
+                Ok(Open {
+                    sender,
+                    outer: Some(outer),
+                })
             }
-        };
-        *slot = Some(fresh.clone());
-        Ok(PeerConnection(fresh))
+        }
     }
 
     async fn handshake<IO>(

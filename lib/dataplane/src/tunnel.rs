@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use h2::client::{Connection, SendRequest};
 use http::{HeaderValue, Method, Request};
 use mesh_core::{
@@ -21,7 +22,7 @@ use mesh_wire::mesh1;
 use tokio::{net::TcpStream, sync::Mutex as AsyncMutex, time::timeout};
 use tracing::debug;
 
-use crate::{H2Stream, resolve::Resolver};
+use crate::{H2Stream, h2_stream::Streams, resolve::Resolver};
 
 /// How long one address of a gateway may take until the TCP connection stands.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -30,8 +31,8 @@ const HANDSHAKE: Duration = Duration::from_secs(3);
 /// How often a gateway is asked for a sign of life, and how long that may take.
 const PING: Duration = Duration::from_secs(5);
 const PONG: Duration = Duration::from_secs(4);
-/// How long a connection may wait for a free stream.
-const READY: Duration = Duration::from_secs(3);
+/// How long it may take to find or open a connection that takes a stream.
+const OPEN: Duration = Duration::from_secs(6);
 /// Bytes on their way per stream and per connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -93,7 +94,28 @@ pub struct Tunnels {
 }
 
 /// The connection to one gateway; who finds none opens it, others wait.
-type Slot = Arc<AsyncMutex<Option<SendRequest<Bytes>>>>;
+type Slot = Arc<AsyncMutex<Option<Outer>>>;
+
+/// A connection to a gateway. It closes when no stream and no clone is left.
+#[derive(Clone)]
+pub(crate) struct Outer {
+    sender: SendRequest<Bytes>,
+    streams: Streams,
+}
+
+impl Outer {
+    /// Whether the gateway has sent us away, or is gone: what runs may go on,
+    /// nothing new should begin.
+    pub(crate) fn is_closing(&self) -> bool {
+        let ready = self.sender.clone().ready().now_or_never();
+        !matches!(ready, Some(Ok(_)))
+    }
+
+    /// Whether one more stream would have to wait for another's end.
+    fn is_full(&self) -> bool {
+        self.streams.count() >= self.sender.current_max_send_streams()
+    }
+}
 
 impl Tunnels {
     /// An empty pool.
@@ -112,37 +134,45 @@ impl Tunnels {
     /// # Errors
     /// If there is no way to the gateway.
     pub async fn open(&self, link: &Link, target: Target) -> Result<H2Stream, TunnelError> {
-        let mut connection = self.connection(link).await?;
-        let http2 = |source| TunnelError::Http2 {
-            link: link.name.clone(),
-            source,
-        };
-        let opened = connection.send_request(connect_request(target), false);
-        let (answer, send) = opened.map_err(http2)?;
-        Ok(H2Stream::asked(send, answer))
+        Ok(self.open_on(link, target).await?.0)
     }
 
-    /// A connection that takes one more stream.
-    async fn connection(&self, link: &Link) -> Result<SendRequest<Bytes>, TunnelError> {
+    /// The same, with the connection that carries the tunnel.
+    pub(crate) async fn open_on(
+        &self,
+        link: &Link,
+        target: Target,
+    ) -> Result<(H2Stream, Outer), TunnelError> {
+        let connecting = timeout(OPEN, self.connection(link));
+        let mut outer = connecting.await.map_err(|_| TunnelError::Timeout {
+            link: link.name.clone(),
+        })??;
+        let place = outer.streams.place();
+        let opened = outer.sender.send_request(connect_request(target), false);
+        let (answer, send) = opened.map_err(|source| TunnelError::Http2 {
+            link: link.name.clone(),
+            source,
+        })?;
+        Ok((H2Stream::asked(send, answer, place), outer))
+    }
+
+    /// A connection that takes one more stream. One that does not is left to
+    /// its streams, and closes when they have ended.
+    async fn connection(&self, link: &Link) -> Result<Outer, TunnelError> {
         let slot = self.slot(&link.gateway);
         let mut slot = slot.lock().await;
-        if let Some(connection) = slot.clone()
-            && let Ok(Ok(ready)) = timeout(READY, connection.ready()).await
+        if let Some(outer) = &*slot
+            && !outer.is_closing()
+            && !outer.is_full()
         {
-            return Ok(ready);
+            return Ok(outer.clone());
         }
-        let fresh = self.dial(link).await?;
-        let ready = timeout(READY, fresh.clone().ready())
-            .await
-            .map_err(|_| TunnelError::Timeout {
-                link: link.name.clone(),
-            })?
-            .map_err(|source| TunnelError::Http2 {
-                link: link.name.clone(),
-                source,
-            })?;
-        *slot = Some(fresh);
-        Ok(ready)
+        let fresh = Outer {
+            sender: self.dial(link).await?,
+            streams: Streams::default(),
+        };
+        *slot = Some(fresh.clone());
+        Ok(fresh)
     }
 
     fn slot(&self, gateway: &Gateway) -> Slot {

@@ -48,7 +48,7 @@ enum Command {
     },
     /// Serve LoadBalancer addresses; started by `up`
     #[command(hide = true)]
-    Agent { cluster: String },
+    Agent { cluster: String, kubeconfig: String },
 }
 
 #[derive(Subcommand)]
@@ -89,10 +89,10 @@ fn run(command: Command) -> Result<()> {
         Command::Close { port } => network::close_port(port),
         Command::Kubeconfig => print(&format!("{}\n", paths.kubeconfig().display())),
         Command::Demo { action: None } => demo::run(),
-        Command::Agent { cluster } => {
-            let kubeconfig = paths.cluster(&cluster).join("kubeconfig");
-            agent::run(&find(&paths, &cluster)?, &kubeconfig.display().to_string())
-        }
+        Command::Agent {
+            cluster,
+            kubeconfig,
+        } => agent::run(&find(&paths, &cluster)?, &kubeconfig),
     }
 }
 

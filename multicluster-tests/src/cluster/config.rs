@@ -87,6 +87,9 @@ fn controller_manager(cluster: &Cluster) -> Vec<String> {
             &kubeconfig_of(cluster, "kube-controller-manager"),
         ),
         flag("controllers", "*,-nodeipam,-cloud-node-lifecycle"),
+        // Else it throttles itself for 4 s at its start.
+        flag("kube-api-qps", "500"),
+        flag("kube-api-burst", "1000"),
         flag("use-service-account-credentials", "true"),
         flag("service-account-private-key-file", &pki("token.key")),
         flag("root-ca-file", &pki("ca.crt")),

@@ -3,7 +3,7 @@
 mod application;
 mod host;
 
-use mesh_lab::network;
+use mesh_lab::{capture::Capture, network};
 
 use self::application::{EAST, WEST, application, get, try_get};
 use crate::shared::{eventually, lab_command, shared};
@@ -176,4 +176,21 @@ fn two_idle_clusters_fit_in_memory() {
     let bytes = host::memory_of_lab();
     println!("two clusters take {} MB", bytes / 1_000_000);
     assert!(bytes < MEMORY, "{bytes} bytes");
+}
+
+/// Shows that a capture would see plaintext if there were any.
+#[test]
+fn wan_capture_sees_what_crosses() {
+    let shared = application();
+    let address = application::load_balancer(&shared, EAST);
+    let capture = Capture::start().unwrap();
+    get(
+        &shared,
+        WEST,
+        &format!("http://{address}:4143/visible-marker"),
+    );
+    let captured = capture.stop().unwrap();
+    assert!(captured.packets_of_port(4143).unwrap() > 0);
+    assert!(captured.occurrences(b"visible-marker").unwrap() > 0);
+    assert_eq!(captured.occurrences(b"never-sent").unwrap(), 0);
 }

@@ -15,7 +15,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mesh-tls", &["core"]),
     ("mesh-proto", &["core"]),
     ("mesh-api", &["core"]),
-    ("mesh-kube", &["core"]),
     (
         "mesh-dataplane",
         &["core", "http", "net", "proto", "runtime", "tls", "wire"],
@@ -57,7 +56,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "api",
             "core",
             "dataplane",
-            "kube",
             "proto",
             "runtime",
             "tls",
@@ -69,7 +67,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "api",
             "core",
             "dataplane",
-            "kube",
             "net",
             "proto",
             "runtime",
@@ -77,7 +74,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("mesh-redirect", &["core", "net", "runtime"]),
-    ("mesh-cli", &["api", "core", "kube", "tls"]),
+    ("mesh-cli", &["api", "core", "tls"]),
     // What tries them from outside, and so knows none of them.
     ("mesh-lab", &["api", "core"]),
     ("mesh-testapp", &[]),

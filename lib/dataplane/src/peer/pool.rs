@@ -1,7 +1,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -10,14 +10,32 @@ use mesh_core::{endpoint::EndpointId, identity::SpiffeId, link::Gateway};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Body, Peer, PeerAddress};
+use crate::tunnel::Outer;
 
 /// A connection that nobody used for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
-/// How often the pool looks for idle connections, at most.
+/// How often the pool looks for idle connections.
 const SWEEP: Duration = Duration::from_secs(30);
+/// Connections in the pool; of more, the one that was used longest ago goes.
+const MOST: usize = 4096;
 
 /// The connection to one peer, if there is one.
-pub(super) type Slot = Arc<AsyncMutex<Option<SendRequest<Body>>>>;
+pub(super) type Slot = Arc<AsyncMutex<Option<Open>>>;
+
+/// A connection that was opened.
+pub(super) struct Open {
+    pub(super) sender: SendRequest<Body>,
+    /// The connection to a gateway that carries it, if any does.
+    pub(super) outer: Option<Outer>,
+}
+
+impl Open {
+    /// Whether new requests may go here. One that was sent away, or whose
+    /// gateway is going, finishes what it has.
+    pub(super) fn takes_requests(&self) -> bool {
+        !self.sender.is_closed() && !self.outer.as_ref().is_some_and(Outer::is_closing)
+    }
+}
 
 /// What tells connections apart. An endpoint whose expected identity changes
 /// gets another connection; the old one takes no new stream and is closed when
@@ -54,7 +72,6 @@ pub(super) struct Pool(Arc<Mutex<Inner>>);
 #[derive(Default)]
 struct Inner {
     entries: HashMap<Key, Entry>,
-    swept: Option<Instant>,
 }
 
 struct Entry {
@@ -63,10 +80,18 @@ struct Entry {
 }
 
 impl Pool {
+    /// An empty pool, and a task that looks for idle connections for as long
+    /// as the pool lives.
+    pub(super) fn swept() -> Self {
+        let pool = Self::default();
+        tokio::spawn(sweep(Arc::downgrade(&pool.0)));
+        pool
+    }
+
     /// The slot of `key`, marked as used at `now`.
     pub(super) fn slot(&self, key: Key, now: Instant) -> Slot {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.sweep(now);
+        let mut inner = lock(&self.0);
+        inner.make_room(&key);
         let entry = inner.entries.entry(key).or_insert_with(|| Entry {
             slot: Slot::default(),
             used: now,
@@ -77,16 +102,32 @@ impl Pool {
 }
 
 impl Inner {
-    fn sweep(&mut self, now: Instant) {
-        let due = self
-            .swept
-            .is_none_or(|swept| now.saturating_duration_since(swept) >= SWEEP);
-        if due {
-            self.swept = Some(now);
-            self.entries
-                .retain(|_, entry| now.saturating_duration_since(entry.used) < IDLE);
+    fn make_room(&mut self, key: &Key) {
+        if self.entries.len() < MOST || self.entries.contains_key(key) {
+            return;
+        }
+        let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
+        if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+            self.entries.remove(&oldest);
         }
     }
+
+    fn forget_idle(&mut self, now: Instant) {
+        self.entries
+            .retain(|_, entry| now.saturating_duration_since(entry.used) < IDLE);
+    }
+}
+
+async fn sweep(pool: Weak<Mutex<Inner>>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(pool) = pool.upgrade() else { return };
+        lock(&pool).forget_idle(Instant::now());
+    }
+}
+
+fn lock(pool: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -114,8 +155,22 @@ mod tests {
     fn connections_that_nobody_uses_are_let_go() {
         let (pool, now) = (Pool::default(), Instant::now());
         let old = pool.slot(key(1, "spiffe://west/ns/shop/sa/web"), now);
-        let later = now + IDLE + SWEEP;
-        pool.slot(key(2, "spiffe://west/ns/shop/sa/web"), later);
+        let used = pool.slot(key(2, "spiffe://west/ns/shop/sa/web"), now + IDLE / 2);
+        lock(&pool.0).forget_idle(now + IDLE);
         assert_eq!(Arc::strong_count(&old), 1);
+        assert_eq!(Arc::strong_count(&used), 2);
+    }
+
+    #[test]
+    fn the_pool_is_bounded() {
+        let (pool, now) = (Pool::default(), Instant::now());
+        let web = |port| key(port, "spiffe://west/ns/shop/sa/web");
+        let ports = 1..=u16::try_from(MOST).unwrap() + 1;
+        for port in ports {
+            pool.slot(web(port), now + Duration::from_millis(port.into()));
+        }
+        let inner = lock(&pool.0);
+        assert_eq!(inner.entries.len(), MOST);
+        assert!(!inner.entries.contains_key(&web(1)));
     }
 }
