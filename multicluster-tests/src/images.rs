@@ -34,9 +34,13 @@ const fn program(reference: &'static str, binary: &'static str, path: &'static s
         reference,
         binary,
         path,
-        user: 2102,
+        user: NOBODY,
     }
 }
+
+/// Who programs run as. Not the sidecar's user, whose connections are not
+/// redirected: applications must not have it.
+const NOBODY: u32 = 65532;
 
 /// All images of the workspace.
 pub const WORKSPACE: [Image; 7] = [
@@ -96,7 +100,8 @@ fn make(paths: &Paths, image: &Image, folder: &Path) -> Result<PathBuf> {
     let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
     let built: SystemTime = modified(&program)
         .with_context(|| format!("{} is missing: run `make build`", program.display()))?;
-    let archive = paths.images().join(format!("{}.tar", image.binary));
+    let name = format!("{}-user{}.tar", image.binary, image.user);
+    let archive = paths.images().join(name);
     if modified(&archive).is_some_and(|made| made > built) {
         return Ok(archive);
     }
