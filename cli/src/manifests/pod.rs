@@ -47,7 +47,10 @@ impl Program {
                 "replicas": self.replicas,
                 "selector": {"matchLabels": labels},
                 // A new one is ready before an old one goes.
-                "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+                "strategy": {
+                    "type": "RollingUpdate",
+                    "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+                },
                 "template": {
                     "metadata": {
                         "labels": labels,
@@ -60,15 +63,18 @@ impl Program {
     }
 
     fn pod(&self, images: &Images) -> Value {
-        json!({
+        let mut pod = json!({
             "serviceAccountName": self.name,
             "automountServiceAccountToken": self.calls_api_server,
             "enableServiceLinks": false,
             "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
             "terminationGracePeriodSeconds": self.grace_seconds,
             "containers": [self.container(images)],
-            "volumes": if self.has_mesh_identity { identity_volumes() } else { Vec::new() },
-        })
+        });
+        if self.has_mesh_identity {
+            pod["volumes"] = identity_volumes().into();
+        }
+        pod
     }
 
     fn container(&self, images: &Images) -> Value {
@@ -76,7 +82,7 @@ impl Program {
         env.extend(self.env.iter().cloned());
         let mut container_ports: Vec<Value> = self.ports.iter().map(container_port).collect();
         container_ports.push(container_port(&(ADMIN_PORT, ports::ADMIN)));
-        json!({
+        let mut container = json!({
             "name": self.name,
             "image": images.of(self.name),
             "imagePullPolicy": "IfNotPresent",
@@ -86,8 +92,11 @@ impl Program {
             "readinessProbe": probe("/ready", 2, 2),
             "resources": self.resources,
             "securityContext": unprivileged(),
-            "volumeMounts": if self.has_mesh_identity { identity_mounts() } else { Vec::new() },
-        })
+        });
+        if self.has_mesh_identity {
+            container["volumeMounts"] = identity_mounts().into();
+        }
+        container
     }
 }
 

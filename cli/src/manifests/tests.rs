@@ -58,6 +58,29 @@ fn kubernetes_knows_every_field_that_is_printed() {
     }
 }
 
+/// `kubectl apply` sends what the API server does not store again and again.
+#[test]
+fn nothing_is_printed_that_kubernetes_does_not_store() {
+    fn check(value: &Value, path: &str) {
+        match value {
+            Value::Null => panic!("{path} is null"),
+            Value::Array(items) if items.is_empty() => panic!("{path} is empty"),
+            Value::Array(items) => items.iter().for_each(|item| check(item, path)),
+            Value::Object(fields) => {
+                for (name, field) in fields {
+                    check(field, &format!("{path}.{name}"));
+                }
+            }
+            _ => {}
+        }
+    }
+    // Of a definition every byte is stored, empty defaults too.
+    let stored = |object: &Value| object["kind"] == "CustomResourceDefinition";
+    for object in all_objects().iter().filter(|object| !stored(object)) {
+        check(object, &object["metadata"]["name"].to_string());
+    }
+}
+
 #[test]
 fn no_program_runs_with_privileges() {
     let deployments = all_objects();

@@ -107,7 +107,8 @@ async fn send(
 ) -> Result<Response<Body>, Failed> {
     let endpoint = state.endpoint();
     let mut request = clone_head(head).map(|()| body);
-    let start = Instant::now();
+    // Latency is the endpoint's, not that of the way being opened.
+    let mut start = Instant::now();
     let response = match outbound.peer(endpoint) {
         Way::Plain(address) => {
             strip_mesh(request.headers_mut());
@@ -139,6 +140,7 @@ async fn send(
                     });
                 }
             };
+            start = Instant::now();
             let sent = connection.request(endpoint.address.port(), request).await;
             sent.map_err(|error| {
                 debug!(%error, "endpoint");

@@ -45,7 +45,8 @@ enum Server {
 
 /// A connection to the endpoint; none, noted and counted, if there is none.
 async fn connect(outbound: &Outbound, state: &EndpointState) -> Option<Server> {
-    let start = Instant::now();
+    // Latency is the endpoint's, not that of the way being opened.
+    let mut start = Instant::now();
     let endpoint = state.endpoint();
     let failed = |reason: &'static str| {
         outbound.metrics.attempt_failed(reason);
@@ -70,6 +71,7 @@ async fn connect(outbound: &Outbound, state: &EndpointState) -> Option<Server> {
                     return None;
                 }
             };
+            start = Instant::now();
             match connection.tcp(endpoint.address.port()).await {
                 Ok(stream) => Server::Mesh(stream),
                 Err(error) => {
