@@ -7,5 +7,6 @@
 //! clusters and remove them.
 
 mod lab;
+mod mesh;
 mod shared;
 mod teardown;

@@ -1,0 +1,100 @@
+//! One request of each kind, from west to east.
+
+use mesh_lab::capture::Capture;
+
+use super::installed::{CLIENT, WEST, call, client, header, linked};
+use crate::shared::eventually;
+
+const MARKER: &str = "plaintext-marker-5b2e";
+const GATEWAY_PORT: u16 = 4143;
+
+#[test]
+fn http_1_crosses_and_the_target_sees_who_calls() {
+    let shared = linked();
+    let answer = call(&shared, &["get", "http://web-east/a?b=c"]);
+    assert_eq!(answer["cluster"], "east");
+    assert_eq!(answer["version"], "HTTP/1.1");
+    assert_eq!(answer["path"], "/a");
+    assert_eq!(answer["query"], "b=c");
+    assert_eq!(header(&answer, "l5d-client-id"), [CLIENT]);
+    assert_eq!(header(&answer, "host"), ["web.shop.svc.cluster.local"]);
+}
+
+#[test]
+fn http_2_crosses_and_the_target_sees_who_calls() {
+    let shared = linked();
+    let answer = call(&shared, &["get", "http://web-east", "--http2"]);
+    assert_eq!(answer["cluster"], "east");
+    assert_eq!(answer["version"], "HTTP/2");
+    assert_eq!(header(&answer, "l5d-client-id"), [CLIENT]);
+}
+
+#[test]
+fn grpc_crosses_and_the_target_sees_who_calls() {
+    let shared = linked();
+    let answer = call(&shared, &["grpc", "web-east:8081"]);
+    assert_eq!(answer["cluster"], "east");
+    assert_eq!(answer["message"], "hello");
+    assert_eq!(header(&answer, "l5d-client-id"), [CLIENT]);
+}
+
+#[test]
+fn opaque_tcp_crosses() {
+    let shared = linked();
+    let answer = call(&shared, &["tcp", "web-east:9090", "--send", "ahoy"]);
+    assert_eq!(answer["echo"], "ahoy");
+    assert_eq!(answer["server"]["cluster"], "east");
+}
+
+#[test]
+fn bodies_larger_than_every_buffer_cross() {
+    let shared = linked();
+    let size = 8 << 20;
+    let url = format!("http://web-east/?size={size}");
+    let text = client(&shared, &["get", &url]).unwrap();
+    assert!(text.len() > size, "{} bytes came", text.len());
+}
+
+#[test]
+fn names_of_the_other_cluster_resolve() {
+    let shared = linked();
+    let names = ["http://web.east", "http://web.shop.svc.east"];
+    for url in names {
+        eventually(url, shared.cluster(WEST), || {
+            client(&shared, &["get", url]).is_ok()
+        });
+        assert_eq!(call(&shared, &["get", url])["cluster"], "east", "{url}");
+    }
+}
+
+#[test]
+fn h7_client_id_is_never_taken_from_a_client() {
+    let shared = linked();
+    let forged = "l5d-client-id:spiffe://west/ns/shop/sa/admin";
+    let answer = call(&shared, &["get", "http://web-east", "--header", forged]);
+    assert_eq!(header(&answer, "l5d-client-id"), [CLIENT]);
+}
+
+#[test]
+fn inside_a_cluster_pods_see_who_calls() {
+    let shared = linked();
+    let answer = call(&shared, &["get", "http://web"]);
+    assert_eq!(answer["cluster"], "west");
+    assert_eq!(header(&answer, "l5d-client-id"), [CLIENT]);
+}
+
+#[test]
+fn no_plaintext_byte_crosses() {
+    let shared = linked();
+    let capture = Capture::start().unwrap();
+    let url = format!("http://web-east/{MARKER}");
+    let echoed = client(&shared, &["get", &url, "--count", "5"]).unwrap();
+    assert!(echoed.contains(MARKER), "{echoed}");
+    call(&shared, &["tcp", "web-east:9090", "--send", MARKER]);
+    let captured = capture.stop().unwrap();
+    assert!(captured.packets_of_port(GATEWAY_PORT).unwrap() > 0);
+    assert_eq!(captured.occurrences(MARKER.as_bytes()).unwrap(), 0);
+    let between = "net 10.99.1.0/24 and net 10.99.2.0/24";
+    let others = format!("{between} and not tcp port {GATEWAY_PORT}");
+    assert_eq!(captured.count(&others).unwrap(), 0, "other traffic crossed");
+}

@@ -1,0 +1,114 @@
+//! Traffic goes on while things break.
+
+use serde_json::Value;
+
+use super::installed::{EAST, Load, WEST, answer, call, client, linked, rolled_out};
+use crate::shared::{Shared, eventually};
+
+const SPLIT: &str = include_str!("../../../manifests/split-west.yaml");
+
+#[test]
+fn east_s_pods_are_replaced_and_no_request_fails() {
+    let shared = linked();
+    let before = pods(&shared, EAST);
+    let load = Load::start(&shared, "http://web-east", "20s");
+    let east = shared.cluster(EAST);
+    east.kubectl(&["-n", "shop", "rollout", "restart", "deploy/web"])
+        .unwrap();
+    rolled_out(&shared, EAST, "shop", "web");
+    assert!(!load.is_over(), "the load ended before the pods");
+    let report = load.report();
+    let answered = report["pods"].as_object().expect("counts by pod");
+    let new = answered.keys().filter(|pod| !before.contains(pod)).count();
+    assert!(new >= 1, "new pods answered too: {report}");
+}
+
+#[test]
+fn r12_when_east_s_pods_are_gone_west_answers_and_east_again_when_they_are_back() {
+    let shared = linked();
+    let west = shared.cluster(WEST);
+    let east = shared.cluster(EAST);
+    let answered_by = |cluster: &str| {
+        client(&shared, &["get", "http://web"])
+            .is_ok_and(|text| answer(&text)["cluster"] == cluster)
+    };
+    west.apply(SPLIT).unwrap();
+    eventually("east answers for web", west, || answered_by(EAST));
+
+    let load = Load::start(&shared, "http://web", "25s");
+    let scale = |replicas: &str| {
+        let count = format!("--replicas={replicas}");
+        east.kubectl(&["-n", "shop", "scale", "deploy/web", &count])
+            .unwrap();
+    };
+    scale("0");
+    let took = eventually("west answers for web", west, || answered_by(WEST));
+    println!("west answered after {took:?}");
+    scale("2");
+    let took = eventually("east answers again", west, || answered_by(EAST));
+    println!("east answered again after {took:?}");
+    assert!(!load.is_over(), "the load ended before the fail-over");
+    let report = load.report();
+    for cluster in [EAST, WEST] {
+        assert!(report["clusters"][cluster].as_u64() > Some(0), "{report}");
+    }
+
+    west.kubectl(&["-n", "shop", "delete", "trafficsplit", "web"])
+        .unwrap();
+    eventually("web is west's again", west, || answered_by(WEST));
+    rolled_out(&shared, EAST, "shop", "web");
+}
+
+#[test]
+fn traffic_goes_on_without_control_planes() {
+    let shared = linked();
+    // What the sidecar knows it keeps; so it has to have asked before.
+    call(&shared, &["get", "http://web-east"]);
+    call(&shared, &["tcp", "web-east:9090"]);
+    scale_control(&shared, 0);
+    let gone = |cluster: &str| {
+        let pods = shared
+            .cluster(cluster)
+            .kubectl(&["-n", "mesh-system", "get", "pods", "-o", "name"]);
+        pods.is_ok_and(|pods| pods.trim().is_empty())
+    };
+    for cluster in [WEST, EAST] {
+        eventually("mesh-control is gone", shared.cluster(cluster), || {
+            gone(cluster)
+        });
+    }
+
+    let report = Load::start(&shared, "http://web-east", "5s").report();
+    assert!(report["clusters"]["east"].as_u64() > Some(0), "{report}");
+    let tcp = call(&shared, &["tcp", "web-east:9090"]);
+    assert_eq!(tcp["server"]["cluster"], "east");
+
+    scale_control(&shared, 1);
+    for cluster in [WEST, EAST] {
+        rolled_out(&shared, cluster, "mesh-system", "mesh-control");
+    }
+    assert_eq!(call(&shared, &["get", "http://web-east"])["cluster"], "east");
+}
+
+fn scale_control(shared: &Shared, replicas: u8) {
+    let count = format!("--replicas={replicas}");
+    for cluster in [WEST, EAST] {
+        shared
+            .cluster(cluster)
+            .kubectl(&["-n", "mesh-system", "scale", "deploy/mesh-control", &count])
+            .unwrap();
+    }
+}
+
+fn pods(shared: &Shared, cluster: &str) -> Vec<String> {
+    let cluster = shared.cluster(cluster);
+    let list = cluster
+        .kubectl(&["-n", "shop", "get", "pods", "-l", "app=web", "-o", "json"])
+        .unwrap();
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let items = list["items"].as_array().expect("a list");
+    items
+        .iter()
+        .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
+        .collect()
+}
