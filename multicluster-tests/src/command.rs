@@ -51,7 +51,8 @@ pub fn finish(command: &mut Command, input: Option<&str>) -> Result<String> {
     }
     let output = child.wait_with_output()?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
+        let said = [&output.stderr, &output.stdout].map(|said| String::from_utf8_lossy(said));
+        let said = said.each_ref().map(|said| said.trim()).join(" ");
         bail!("{shown} failed ({}): {}", output.status, said.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())

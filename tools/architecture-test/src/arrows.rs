@@ -77,7 +77,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mesh-cli", &["api", "core", "tls"]),
     // What tries them from outside, and so knows none of them. (Its tests have
     // an intruder, who speaks as they do.)
-    ("mesh-lab", &["core", "dataplane", "proto", "tls"]),
+    ("mesh-lab", &["core", "dataplane", "proto", "tls", "wire"]),
     ("mesh-testapp", &[]),
     ("mesh-bench", &[]),
     ("mesh-architecture", &[]),

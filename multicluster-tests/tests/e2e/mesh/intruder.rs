@@ -4,7 +4,7 @@
 use std::{fs::File, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use mesh_core::{
@@ -25,6 +25,7 @@ use mesh_proto::{
     v1::{DestinationRequest, Workload, discovery_client::DiscoveryClient},
 };
 use mesh_tls::Tls;
+use mesh_wire::mesh1::{self, Carried};
 use nix::sched::{CloneFlags, setns};
 use tokio::{io::AsyncReadExt as _, time::timeout};
 use tokio_util::task::TaskTracker;
@@ -178,15 +179,19 @@ pub(super) async fn knock(tls: &Tls, link: &Link, target: Target) -> std::io::Re
     }
 }
 
-/// A request without a body.
+/// A request without a body, as a sidecar sends it.
 pub(super) fn request() -> Request<Body> {
     let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed();
-    Request::get("http://web/").body(body).expect("a request")
+    Request::get("http://web/")
+        .version(Version::HTTP_2)
+        .header(mesh1::PROTO, Carried::Http1.header())
+        .body(body)
+        .expect("a request")
 }
 
 /// Status and reason of an answer.
 pub(super) fn told(answer: &Response<Incoming>) -> (u16, Option<&str>) {
-    let reason = answer.headers().get("mesh-error");
+    let reason = answer.headers().get(mesh1::ERROR);
     let reason = reason.and_then(|value| value.to_str().ok());
     (answer.status().as_u16(), reason)
 }
