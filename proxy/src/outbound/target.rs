@@ -98,7 +98,10 @@ fn choose<'a>(
 /// Makes states out of what discovery says, and carries over what was learnt
 /// about endpoints that stay.
 #[derive(Default)]
-pub(crate) struct States(Mutex<HashMap<(SocketAddr, Option<MeshPeer>), Arc<EndpointState>>>);
+pub(crate) struct States(Mutex<HashMap<Key, Arc<EndpointState>>>);
+
+/// What tells endpoints apart: where it is, and who is there.
+type Key = (SocketAddr, Option<MeshPeer>);
 
 impl States {
     pub(crate) fn state(&self, destination: Destination, now: Instant) -> State {

@@ -52,26 +52,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "mesh-mirror",
-        &[
-            "api",
-            "core",
-            "dataplane",
-            "proto",
-            "runtime",
-            "tls",
-        ],
+        &["api", "core", "dataplane", "proto", "runtime", "tls"],
     ),
     (
         "mesh-control",
-        &[
-            "api",
-            "core",
-            "dataplane",
-            "net",
-            "proto",
-            "runtime",
-            "tls",
-        ],
+        &["api", "core", "dataplane", "net", "proto", "runtime", "tls"],
     ),
     ("mesh-redirect", &["core", "net", "runtime"]),
     ("mesh-cli", &["api", "core", "tls"]),

@@ -67,9 +67,10 @@ fn traffic_goes_on_without_control_planes() {
     call(&shared, &["tcp", "web-east:9090"]);
     scale_control(&shared, 0);
     let gone = |cluster: &str| {
-        let pods = shared
-            .cluster(cluster)
-            .kubectl(&["-n", "mesh-system", "get", "pods", "-o", "name"]);
+        let pods =
+            shared
+                .cluster(cluster)
+                .kubectl(&["-n", "mesh-system", "get", "pods", "-o", "name"]);
         pods.is_ok_and(|pods| pods.trim().is_empty())
     };
     for cluster in [WEST, EAST] {
@@ -87,7 +88,10 @@ fn traffic_goes_on_without_control_planes() {
     for cluster in [WEST, EAST] {
         rolled_out(&shared, cluster, "mesh-system", "mesh-control");
     }
-    assert_eq!(call(&shared, &["get", "http://web-east"])["cluster"], "east");
+    assert_eq!(
+        call(&shared, &["get", "http://web-east"])["cluster"],
+        "east"
+    );
 }
 
 fn scale_control(shared: &Shared, replicas: u8) {
@@ -96,7 +100,7 @@ fn scale_control(shared: &Shared, replicas: u8) {
         shared
             .cluster(cluster)
             .kubectl(&["-n", "mesh-system", "scale", "deploy/mesh-control", &count])
-            .unwrap();
+            .expect("the Deployment");
     }
 }
 
@@ -104,8 +108,8 @@ fn pods(shared: &Shared, cluster: &str) -> Vec<String> {
     let cluster = shared.cluster(cluster);
     let list = cluster
         .kubectl(&["-n", "shop", "get", "pods", "-l", "app=web", "-o", "json"])
-        .unwrap();
-    let list: Value = serde_json::from_str(&list).unwrap();
+        .expect("a list");
+    let list: Value = serde_json::from_str(&list).expect("JSON");
     let items = list["items"].as_array().expect("a list");
     items
         .iter()

@@ -6,7 +6,6 @@ use std::{fs::File, net::SocketAddr, sync::Arc, thread, time::Duration};
 use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
 use mesh_core::{
     destination::{Destination, Endpoint},
     endpoint::EndpointId,
@@ -159,7 +158,10 @@ impl Intruder {
             identity: mesh.identity.clone(),
         };
         let resolver = self.control.resolver().clone();
-        let peers = Peers::new(self.tls().clone(), Tunnels::new(self.tls().clone(), resolver));
+        let peers = Peers::new(
+            self.tls().clone(),
+            Tunnels::new(self.tls().clone(), resolver),
+        );
         peers.connection(&peer).await.expect("east's sidecar")
     }
 }
@@ -181,7 +183,9 @@ pub(super) async fn knock(tls: &Tls, link: &Link, target: Target) -> std::io::Re
 
 /// A request without a body, as a sidecar sends it.
 pub(super) fn request() -> Request<Body> {
-    let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed();
+    let body = Empty::<Bytes>::new()
+        .map_err(|never| match never {})
+        .boxed();
     Request::get("http://web/")
         .version(Version::HTTP_2)
         .header(mesh1::PROTO, Carried::Http1.header())
@@ -190,7 +194,7 @@ pub(super) fn request() -> Request<Body> {
 }
 
 /// Status and reason of an answer.
-pub(super) fn told(answer: &Response<Incoming>) -> (u16, Option<&str>) {
+pub(super) fn told<B>(answer: &Response<B>) -> (u16, Option<&str>) {
     let reason = answer.headers().get(mesh1::ERROR);
     let reason = reason.and_then(|value| value.to_str().ok());
     (answer.status().as_u16(), reason)

@@ -86,7 +86,7 @@ fn an_unexported_port_of_an_exported_pod_is_refused() {
         for port in UNEXPORTED {
             let answer = peer.request(port, request()).await.unwrap();
             assert_eq!(told(&answer), (403, Some("not-allowed")), "port {port}");
-            let refused = peer.tcp(port).await.err().expect("no stream");
+            let refused = peer.tcp(port).await.expect_err("no stream");
             assert!(
                 matches!(&refused, StreamError::Refused(Some(reason)) if reason.as_str() == "not-allowed"),
                 "port {port}: {refused}"
@@ -180,15 +180,15 @@ fn an_unmeshed_pod_that_calls_a_mirror_is_refused_at_once() {
 
 /// New connections to a gateway.
 fn syns_to_gateways(capture: Capture) -> usize {
-    let captured = capture.stop().unwrap();
+    let captured = capture.stop().expect("a capture");
     captured
         .count("tcp dst port 4143 and tcp[tcpflags] == tcp-syn")
-        .unwrap()
+        .expect("a filter")
 }
 
 fn remove_stranger(shared: &Shared) {
     shared
         .cluster(WEST)
         .kubectl(&["-n", "shop", "delete", "pod", "stranger", "--wait=false"])
-        .unwrap();
+        .expect("the pod");
 }

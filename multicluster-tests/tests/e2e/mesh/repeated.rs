@@ -40,8 +40,8 @@ fn versions(shared: &Arc<Shared>) -> Vec<(String, u64)> {
             let list = shared
                 .cluster(name)
                 .kubectl(&["get", kind, "--all-namespaces", "-o", "json"])
-                .unwrap();
-            let list: Value = serde_json::from_str(&list).unwrap();
+                .expect("a list");
+            let list: Value = serde_json::from_str(&list).expect("JSON");
             for object in list["items"].as_array().expect("a list") {
                 let metadata = &object["metadata"];
                 let text = |field: &str| metadata[field].as_str().unwrap_or_default();
