@@ -35,7 +35,7 @@ pub fn run(cluster: &Cluster, kubeconfig: &str) -> Result<()> {
 type Given = BTreeMap<String, Ipv4Addr>;
 
 fn watch(cluster: &Cluster, kubeconfig: &str, given: &mut Given) -> Result<()> {
-    let mut child = Command::new("kubectl")
+    let mut child = Command::new(cluster.kubectl_program())
         .args([
             "--kubeconfig",
             kubeconfig,

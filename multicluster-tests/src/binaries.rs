@@ -13,12 +13,13 @@ use anyhow::{Context as _, Result, bail};
 use crate::paths::Paths;
 
 const KUBERNETES: &str = "v1.36.3";
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 6] = [
     "kube-apiserver",
     "kube-controller-manager",
     "kube-scheduler",
     "kubelet",
     "kube-proxy",
+    "kubectl",
 ];
 
 /// Builds what is missing.
@@ -33,6 +34,8 @@ pub fn ensure(paths: &Paths, report: &dyn Fn(&str)) -> Result<()> {
         if let Some(name) = PROGRAMS
             .iter()
             .chain(&["coredns"])
+            // Of a version that fits, from the path.
+            .filter(|name| **name != "kubectl")
             .find(|name| missing(name))
         {
             bail!(

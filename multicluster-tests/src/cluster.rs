@@ -32,6 +32,7 @@ pub struct Cluster {
     site: Site,
     folder: PathBuf,
     kubernetes: PathBuf,
+    kubectl: String,
     kubeconfig: PathBuf,
 }
 
@@ -44,6 +45,7 @@ impl Cluster {
             site: Site::new(index),
             folder: paths.cluster(name),
             kubernetes: paths.kubernetes(),
+            kubectl: paths.kubectl().display().to_string(),
             kubeconfig: paths.kubeconfig(),
         }
     }
@@ -58,6 +60,11 @@ impl Cluster {
     #[must_use]
     pub const fn site(&self) -> Site {
         self.site
+    }
+
+    /// The program `kubectl`.
+    pub(crate) fn kubectl_program(&self) -> &str {
+        &self.kubectl
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -85,7 +92,7 @@ impl Cluster {
         let mut all = vec!["--kubeconfig", &kubeconfig, "--context", &self.name];
         all.push("--request-timeout=30s");
         all.extend(arguments);
-        command::run("kubectl", &all)
+        command::run(&self.kubectl, &all)
     }
 
     /// Applies manifests.
@@ -95,7 +102,7 @@ impl Cluster {
     pub fn apply(&self, manifests: &str) -> Result<String> {
         let kubeconfig = self.kubeconfig.display().to_string();
         command::run_with_input(
-            "kubectl",
+            &self.kubectl,
             &[
                 "--kubeconfig",
                 &kubeconfig,
@@ -264,11 +271,8 @@ impl Cluster {
     fn await_api(&self, programs: &Programs) -> Result<()> {
         let kubeconfig = self.folder.join("kubeconfig").display().to_string();
         self.until(programs, "the API server answers", || {
-            command::run(
-                "kubectl",
-                &["--kubeconfig", &kubeconfig, "get", "--raw", "/readyz"],
-            )
-            .is_ok()
+            let ready = ["--kubeconfig", &kubeconfig, "get", "--raw", "/readyz"];
+            command::run(&self.kubectl, &ready).is_ok()
         })
     }
 

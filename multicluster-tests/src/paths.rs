@@ -57,6 +57,14 @@ impl Paths {
         std::env::var_os("MESH_K8S_BIN").map_or_else(|| self.cache.join("bin"), PathBuf::from)
     }
 
+    /// The kubectl of the clusters' version; with `MESH_K8S_BIN`, that of the
+    /// path if there is none.
+    #[must_use]
+    pub fn kubectl(&self) -> PathBuf {
+        let own = self.kubernetes().join("kubectl");
+        if own.exists() { own } else { "kubectl".into() }
+    }
+
     /// One cluster's folder.
     #[must_use]
     pub fn cluster(&self, name: &str) -> PathBuf {

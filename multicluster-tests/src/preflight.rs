@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{command, paths::Paths};
 
 /// Programs, and the Debian packages that bring them.
-const TOOLS: [(&str, &str); 12] = [
+const TOOLS: [(&str, &str); 11] = [
     ("etcd", "etcd-server"),
     ("containerd", "containerd"),
     ("ctr", "containerd"),
@@ -18,7 +18,6 @@ const TOOLS: [(&str, &str); 12] = [
     ("nft", "nftables"),
     ("conntrack", "conntrack"),
     ("tcpdump", "tcpdump"),
-    ("kubectl", "kubernetes-client"),
     ("strip", "binutils"),
 ];
 

@@ -23,16 +23,21 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Finds the programs beside this one, where the build has put them.
+    /// Finds the programs beside this one, where the build has put them, and
+    /// the lab's kubectl.
     pub(super) fn prepare() -> Result<Self> {
         let programs = std::env::current_exe()?
             .parent()
             .context("a program has a folder")?
             .to_path_buf();
-        let old = std::env::var("PATH").unwrap_or_default();
+        let paths = Paths::from_env();
+        let (lab, old) = (
+            paths.kubernetes(),
+            std::env::var("PATH").unwrap_or_default(),
+        );
         Ok(Self {
-            path: format!("{}:{old}", programs.display()),
-            kubeconfig: Paths::from_env().kubeconfig(),
+            path: format!("{}:{}:{old}", programs.display(), lab.display()),
+            kubeconfig: paths.kubeconfig(),
             manifests: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests"),
         })
     }
