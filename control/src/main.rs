@@ -2,10 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use mesh_control::Config;
-
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config: mesh_control::Config = mesh_runtime::configuration();
     mesh_runtime::run("mesh-control", mesh_control::run(config))
 }

@@ -2,10 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use mesh_gateway::Config;
-
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config: mesh_gateway::Config = mesh_runtime::configuration();
     mesh_runtime::run("mesh-gateway", mesh_gateway::run(config))
 }

@@ -12,12 +12,19 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use self::show::Stage;
+use crate::{binaries, images, paths::Paths, preflight};
 
 /// Runs every step in order.
 ///
 /// # Errors
 /// Names the step that did not hold, and why.
 pub fn run() -> Result<()> {
+    // What is made once, and takes minutes then, comes before the clock starts.
+    let paths = Paths::from_env();
+    let say = |text: &str| println!("{text}");
+    preflight::check(&paths, &say)?;
+    binaries::ensure(&paths, &say)?;
+    images::make_all(&paths)?;
     let start = Instant::now();
     let stage = Stage::prepare()?;
     for (title, step) in steps::ALL {

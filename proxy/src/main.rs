@@ -2,10 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use mesh_proxy::Config;
-
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config: mesh_proxy::Config = mesh_runtime::configuration();
     mesh_runtime::run("mesh-proxy", mesh_proxy::run(config))
 }

@@ -6,12 +6,13 @@
 //! through [`Config`], which a program flattens into its own, and holds no
 //! global state but the log.
 //!
-//! Main types: [`Config`], [`Shutdown`], [`Readiness`] with [`Admin`],
+//! Main items: [`Config`], [`configuration`], [`Shutdown`], [`Readiness`] with [`Admin`],
 //! [`Backoff`].
 
 mod admin;
 mod backoff;
 mod config;
+mod configuration;
 mod log;
 mod process;
 mod readiness;
@@ -21,6 +22,7 @@ mod shutdown;
 pub use admin::{Admin, serve_admin};
 pub use backoff::Backoff;
 pub use config::Config;
+pub use configuration::configuration;
 pub use log::{LogFormat, init_tracing};
 pub use process::registry;
 pub use readiness::Readiness;

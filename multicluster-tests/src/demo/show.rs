@@ -1,8 +1,10 @@
 //! Running a command as a user would type it, showing it, and waiting.
 
 use std::{
+    io::{BufRead as _, BufReader, Read},
     path::PathBuf,
     process::{Command, Output, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -75,15 +77,24 @@ impl Stage {
         Ok(text)
     }
 
+    /// Shows what is printed line by line, as it comes.
     fn try_run(&self, line: &str) -> Result<Output> {
         println!(" \x1b[36m$ {line}\x1b[0m");
-        let output = self.quiet(line)?;
-        for stream in [&output.stdout, &output.stderr] {
-            for line in String::from_utf8_lossy(stream).lines() {
-                println!("   {line}");
-            }
-        }
-        Ok(output)
+        let mut child = self
+            .command(line)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("a shell starts")?;
+        let errors = child.stderr.take().context("a pipe")?;
+        let errors = thread::spawn(move || shown(errors));
+        let stdout = shown(child.stdout.take().context("a pipe")?);
+        let stderr = errors.join().unwrap_or_default();
+        Ok(Output {
+            status: child.wait()?,
+            stdout,
+            stderr,
+        })
     }
 
     /// Runs `line` in a shell and shows nothing.
@@ -139,4 +150,15 @@ impl Stage {
             .stdin(Stdio::null());
         command
     }
+}
+
+/// Shows every line of `from`, and returns all of them.
+fn shown(from: impl Read) -> Vec<u8> {
+    let mut all = Vec::new();
+    for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+        println!("   {}", String::from_utf8_lossy(&line));
+        all.extend_from_slice(&line);
+        all.push(b'\n');
+    }
+    all
 }

@@ -139,6 +139,9 @@ fn not_exported(stage: &Stage) -> Result<()> {
         !services.contains("vault"),
         "vault is not exported and has a mirror"
     );
+    // It lives, and answers where it is.
+    let web = "kubectl --context east -n shop exec deploy/web -c web -- /testapp";
+    stage.run(&format!("{web} get http://vault"))?;
     for url in ["http://vault-east", "http://vault.east"] {
         stage.run_refused(&format!("{CLIENT} get {url} --timeout 5s"))?;
     }
@@ -200,15 +203,20 @@ fn wire(stage: &Stage) -> Result<()> {
     ensure!(text.contains(MARKER), "the echo does not show the marker");
     let captured = capture.stop()?;
     stage.say(&format!(
-        "captured at the WAN: {} packets, {} of them of the gateway's port; \
+        "captured between the clusters: {} packets, {} of them of the gateway's port; \
          the marker occurs {} times",
-        captured.packets()?,
+        captured.count("net 10.99.1.0/24 and net 10.99.2.0/24")?,
         captured.packets_of_port(4143)?,
         captured.occurrences(MARKER.as_bytes())?
     ));
     ensure!(
         captured.packets_of_port(4143)? > 0,
         "nothing crossed the WAN"
+    );
+    let others = "net 10.99.1.0/24 and net 10.99.2.0/24 and not tcp port 4143";
+    ensure!(
+        captured.count(others)? == 0,
+        "something else crossed the WAN"
     );
     ensure!(
         captured.occurrences(MARKER.as_bytes())? == 0,
