@@ -35,6 +35,14 @@ pub(crate) fn destination(
     }
 }
 
+/// Whether all of it is known; else a peer has not said anything yet.
+pub(crate) fn is_known(destination: &Destination) -> bool {
+    match destination {
+        Destination::Service(service) => service.backends.iter().all(|backend| backend.is_known),
+        Destination::Pod(_) | Destination::Unknown | Destination::UndefinedPort => true,
+    }
+}
+
 fn service(snapshot: &Snapshot, remote: &Remote, name: &Name, port: u16) -> Destination {
     let found = snapshot.services.get(name);
     let declared = found.and_then(|service| service.ports.iter().find(|p| p.port == port));
@@ -83,7 +91,7 @@ fn backend(snapshot: &Snapshot, remote: &Remote, name: Name, port: u16, weight: 
         Some((service, port))
     });
     let (cluster, endpoints) = match declared {
-        None => (None, Vec::new()),
+        None => (None, Some(Vec::new())),
         Some((
             Service {
                 mirror: Some(mirror),
@@ -94,13 +102,14 @@ fn backend(snapshot: &Snapshot, remote: &Remote, name: Name, port: u16, weight: 
             Some(mirror.cluster.clone()),
             remote_endpoints(snapshot, remote, mirror, port.port),
         ),
-        Some((_, port)) => (None, local_endpoints(snapshot, &name, port)),
+        Some((_, port)) => (None, Some(local_endpoints(snapshot, &name, port))),
     };
     Backend {
         service: reference(&name, port),
         weight,
         cluster,
-        endpoints,
+        is_known: endpoints.is_some(),
+        endpoints: endpoints.unwrap_or_default(),
     }
 }
 
@@ -148,16 +157,18 @@ fn local_endpoint(snapshot: &Snapshot, address: SocketAddr, pod: &Name) -> Endpo
     }
 }
 
-/// The endpoints that the peer shares, by addresses that stand for their ids.
+/// The endpoints that the peer shares, by addresses that stand for their ids;
+/// none if it has not said anything yet.
 fn remote_endpoints(
     snapshot: &Snapshot,
     remote: &Remote,
     mirror: &Mirror,
     port: u16,
-) -> Vec<Endpoint> {
-    let (Some(link), Some(known)) = (snapshot.import(&mirror.cluster), remote.get(mirror)) else {
-        return Vec::new();
+) -> Option<Vec<Endpoint>> {
+    let Some(link) = snapshot.import(&mirror.cluster) else {
+        return Some(Vec::new());
     };
+    let known = remote.get(mirror)?;
     let authority: Arc<str> = match port {
         80 => known.authority.as_str().into(),
         other => format!("{}:{other}", known.authority).into(),
@@ -181,7 +192,7 @@ fn remote_endpoints(
             pod: "".into(),
         })
     });
-    endpoints.collect()
+    Some(endpoints.collect())
 }
 
 /// A feed can name only identities of its own trust domain.
@@ -267,6 +278,21 @@ mod tests {
             endpoint.authority.as_deref(),
             Some("web.shop.svc.cluster.local")
         );
+    }
+
+    #[test]
+    fn r11_a_peer_that_was_not_heard_yet_is_not_a_peer_without_endpoints() {
+        let meaning = |remote: &Remote| {
+            let address = format!("{}:80", CLUSTER_IPS.mirror).parse().unwrap();
+            destination(&snapshot(), remote, address)
+        };
+        assert!(!is_known(&meaning(&Remote::new())));
+        let mut heard = remote("spiffe://north/ns/shop/sa/web");
+        assert!(is_known(&meaning(&heard)));
+        for endpoints in heard.values_mut() {
+            Arc::make_mut(endpoints).endpoints.clear();
+        }
+        assert!(is_known(&meaning(&heard)));
     }
 
     #[test]

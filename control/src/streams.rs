@@ -15,13 +15,16 @@ use mesh_proto::{
         inbound_policies_server::InboundPolicies, links_server::Links,
     },
 };
-use tokio::{sync::mpsc, time::interval};
+use tokio::{
+    sync::mpsc,
+    time::{interval, timeout},
+};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    destination::destination,
+    destination::{destination, is_known},
     exports::{self, EndpointKey},
     inbound,
     metrics::Metrics,
@@ -31,6 +34,8 @@ use crate::{
 
 /// States that wait for a slow client; it is the last that counts.
 const WAITING: usize = 1;
+/// How long a client waits for peers that have not been heard yet.
+const FIRST_WORD: Duration = Duration::from_secs(3);
 /// How often a feed shows that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
@@ -111,10 +116,16 @@ impl Discovery for Streams {
         caller(&request)?;
         let address = socket_addr_from_proto("address", request.into_inner().address)
             .map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let state = move |world: &World| {
-            let meaning = destination(&world.snapshot, &world.remote, address);
-            Ok(destination_to_proto(&meaning))
-        };
+        let meaning = move |world: &World| destination(&world.snapshot, &world.remote, address);
+        // Peers that have not been heard since the start get a moment.
+        let mut world = self.world.clone();
+        let known = world.wait_for(|world| {
+            let meaning = world.as_ref().map(meaning);
+            meaning.is_some_and(|meaning| is_known(&meaning))
+        });
+        // What is not known then is said to be so.
+        let _ = timeout(FIRST_WORD, known).await;
+        let state = move |world: &World| Ok(destination_to_proto(&meaning(world)));
         Ok(self.stream("destination", state, None))
     }
 }

@@ -33,7 +33,7 @@ const TOGETHER: Duration = Duration::from_millis(50);
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long the first states of custom resources are waited for: their
 /// definitions may not be installed.
-const OPTIONAL: Duration = Duration::from_secs(5);
+const OPTIONAL: Duration = Duration::from_secs(30);
 
 /// What streams answer from.
 #[derive(Clone, Debug)]

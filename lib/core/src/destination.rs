@@ -74,6 +74,9 @@ pub struct Backend {
     pub cluster: Option<ClusterName>,
     /// Where it is served.
     pub endpoints: Vec<Endpoint>,
+    /// False while the control plane cannot tell where: it has started and not
+    /// yet heard from the linked cluster. What was known before still holds.
+    pub is_known: bool,
 }
 
 /// One place that serves a Service.
@@ -149,6 +152,7 @@ mod tests {
             weight,
             cluster: None,
             endpoints: Vec::new(),
+            is_known: true,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use clap::{
-    Arg, Command, CommandFactory as _, Error, Parser,
+    Arg, Command, Error, Id, Parser,
     builder::OsStringValueParser,
     error::{ContextKind, ContextValue, ErrorKind},
 };
@@ -38,15 +38,15 @@ enum Wrong {
 fn read<C: Parser>(arguments: Vec<OsString>) -> Result<C, Wrong> {
     let mut command = C::command();
     let mut problems = Vec::new();
-    let mut known: Vec<String> = Vec::new();
+    let mut known: Vec<Id> = Vec::new();
     loop {
         let error = match command.clone().try_get_matches_from(&arguments) {
             Ok(_) if !problems.is_empty() => return Err(Wrong::Many(problems)),
             Ok(matches) => return C::from_arg_matches(&matches).map_err(Wrong::One),
             Err(error) => error,
         };
-        let wrong = named(&error);
-        let is_news = wrong.iter().any(|name| !known.contains(name));
+        let wrong = named(&error, &command);
+        let is_news = wrong.iter().any(|id| !known.contains(id));
         if problems.is_empty() && !is_news {
             return Err(Wrong::One(error));
         }
@@ -60,20 +60,26 @@ fn read<C: Parser>(arguments: Vec<OsString>) -> Result<C, Wrong> {
 }
 
 /// The arguments that a wrong or missing value belongs to.
-fn named(error: &Error) -> Vec<String> {
-    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+fn named(error: &Error, command: &Command) -> Vec<Id> {
+    let names = match (error.kind(), error.get(ContextKind::InvalidArg)) {
         (
             ErrorKind::ValueValidation | ErrorKind::InvalidValue,
             Some(ContextValue::String(name)),
-        ) => vec![name.clone()],
-        (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(names))) => names.clone(),
-        _ => Vec::new(),
-    }
+        ) => std::slice::from_ref(name),
+        (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(names))) => names,
+        _ => &[],
+    };
+    // Only arguments of a built command have the names that errors show.
+    let mut built = command.clone();
+    built.build();
+    let arguments = built.get_arguments();
+    let wrong = arguments.filter(|argument| names.contains(&argument.to_string()));
+    wrong.map(|argument| argument.get_id().clone()).collect()
 }
 
 /// Accepts anything for an argument that is known to be wrong.
-fn lenient(argument: Arg, wrong: &[String]) -> Arg {
-    if wrong.contains(&argument.to_string()) {
+fn lenient(argument: Arg, wrong: &[Id]) -> Arg {
+    if wrong.contains(argument.get_id()) {
         argument
             .required(false)
             .value_parser(OsStringValueParser::new())
@@ -83,12 +89,12 @@ fn lenient(argument: Arg, wrong: &[String]) -> Arg {
 }
 
 /// What clap says, with the variable by which pods are configured.
-fn first_paragraph(error: &Error, command: &Command, wrong: &[String]) -> String {
+fn first_paragraph(error: &Error, command: &Command, wrong: &[Id]) -> String {
     let text = error.render().to_string();
     let text = text.split("\n\n").next().unwrap_or_default().trim_end();
     let variables: Vec<_> = command
         .get_arguments()
-        .filter(|argument| wrong.contains(&argument.to_string()))
+        .filter(|argument| wrong.contains(argument.get_id()))
         .filter_map(|argument| argument.get_env()?.to_str())
         .collect();
     if variables.is_empty() {

@@ -136,7 +136,7 @@ impl Stage {
                 let error = String::from_utf8_lossy(&output.stderr).into_owned();
                 bail!("{what}: not within {deadline:?}; `{line}` said {text}{error}");
             }
-            std::thread::sleep(GLANCE);
+            thread::sleep(GLANCE);
         }
     }
 

@@ -98,7 +98,14 @@ fn choose<'a>(
 /// Makes states out of what discovery says, and carries over what was learnt
 /// about endpoints that stay.
 #[derive(Default)]
-pub(crate) struct States(Mutex<HashMap<Key, Arc<EndpointState>>>);
+pub(crate) struct States(Mutex<Known>);
+
+/// What is carried over.
+#[derive(Default)]
+struct Known {
+    endpoints: HashMap<Key, Arc<EndpointState>>,
+    backends: Vec<Backend>,
+}
 
 /// What tells endpoints apart: where it is, and who is there.
 type Key = (SocketAddr, Option<MeshPeer>);
@@ -106,11 +113,12 @@ type Key = (SocketAddr, Option<MeshPeer>);
 impl States {
     pub(crate) fn state(&self, destination: Destination, now: Instant) -> State {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let destination = known.completed(destination);
         let mut next = HashMap::new();
         let mut balancer = |endpoints: &[Endpoint]| {
             let states = endpoints.iter().map(|endpoint| {
                 let key = (endpoint.address, endpoint.mesh.clone());
-                let state = match known.get(&key) {
+                let state = match known.endpoints.get(&key) {
                     Some(state) if *state.endpoint() == *endpoint => state.clone(),
                     _ => Arc::new(EndpointState::new(endpoint.clone(), now)),
                 };
@@ -150,8 +158,29 @@ impl States {
                 }
             }
         };
-        *known = next;
+        known.endpoints = next;
         state
+    }
+}
+
+impl Known {
+    /// With the last endpoints of the backends of which the control plane has
+    /// not heard since it started.
+    fn completed(&mut self, mut destination: Destination) -> Destination {
+        let backends = match &mut destination {
+            Destination::Service(service) => service.backends.as_mut_slice(),
+            _ => &mut [],
+        };
+        for backend in backends.iter_mut().filter(|backend| !backend.is_known) {
+            let same = |last: &&Backend| {
+                last.service == backend.service && last.cluster == backend.cluster
+            };
+            if let Some(last) = self.backends.iter().find(same) {
+                backend.endpoints.clone_from(&last.endpoints);
+            }
+        }
+        self.backends = backends.to_vec();
+        destination
     }
 }
 
@@ -182,6 +211,7 @@ mod tests {
             weight: 1,
             cluster: None,
             endpoints: ports.iter().map(|port| endpoint(*port)).collect(),
+            is_known: true,
         });
         Destination::Service(Service {
             reference: reference("web"),
@@ -211,6 +241,25 @@ mod tests {
         assert_eq!(picked(&empty, now), Some(2));
         let none = states.state(service(&[("web-east", &[]), ("web", &[])]), now);
         assert_eq!(picked(&none, now), None);
+    }
+
+    #[test]
+    fn r11_what_the_control_plane_does_not_know_yet_stays_as_it_was() {
+        let (states, now) = (States::default(), Instant::now());
+        let unheard = || {
+            let mut destination = service(&[("web-east", &[])]);
+            if let Destination::Service(service) = &mut destination {
+                service.backends[0].is_known = false;
+            }
+            destination
+        };
+        assert_eq!(picked(&states.state(unheard(), now), now), None);
+        states.state(service(&[("web-east", &[1])]), now);
+        for _ in 0..2 {
+            assert_eq!(picked(&states.state(unheard(), now), now), Some(1));
+        }
+        let gone = states.state(service(&[("web-east", &[])]), now);
+        assert_eq!(picked(&gone, now), None, "it is known to be empty");
     }
 
     #[test]

@@ -83,6 +83,7 @@ fn backend_from_proto(message: v1::Backend) -> Result<Backend, InvalidMessage> {
         weight: message.weight,
         cluster,
         endpoints,
+        is_known: !message.endpoints_unknown,
     })
 }
 
@@ -95,6 +96,7 @@ fn backend_to_proto(backend: &Backend) -> v1::Backend {
             .as_ref()
             .map_or_else(String::new, ToString::to_string),
         endpoints: backend.endpoints.iter().map(endpoint_to_proto).collect(),
+        endpoints_unknown: !backend.is_known,
     }
 }
 
@@ -247,12 +249,15 @@ mod tests {
             reference: reference.clone(),
             protocol: Protocol::Detect,
             distribution: Distribution::FirstAvailable,
-            backends: vec![Backend {
-                service: reference,
-                weight: 1,
-                cluster: Some("east".parse().unwrap()),
-                endpoints: vec![remote_endpoint()],
-            }],
+            backends: [true, false]
+                .map(|is_known| Backend {
+                    service: reference.clone(),
+                    weight: 1,
+                    cluster: Some("east".parse().unwrap()),
+                    endpoints: vec![remote_endpoint()],
+                    is_known,
+                })
+                .to_vec(),
         }
     }
 

@@ -74,6 +74,10 @@ pub struct Backend {
     pub cluster: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "4")]
     pub endpoints: ::prost::alloc::vec::Vec<Endpoint>,
+    /// The control plane has not heard from the linked cluster since it started:
+    /// what the client knew of this backend before still holds.
+    #[prost(bool, tag = "5")]
+    pub endpoints_unknown: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Endpoint {
