@@ -6,7 +6,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH):/usr/local/go/bin
 LAB := cargo run -q --profile quick -p mesh-lab --bin lab --
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-fast test-lab fmt lint deny build images demo demo-down \
+.PHONY: help test test-fast test-lab test-repeat fmt lint deny build images demo demo-down \
 	acceptance soak clean-lab packages
 
 help: ## list the targets
@@ -20,6 +20,9 @@ test-fast: ## all that needs no cluster and no root
 
 test-lab: ## the tests on real clusters; T=name for those whose name holds it
 	@tools/test-all lab $(T)
+
+test-repeat: ## N runs (20) of the lab's tests whose name holds T, on the same clusters
+	@tools/test-repeat $(T) $(or $(N),20)
 
 fmt: ## format the code
 	cargo fmt --all

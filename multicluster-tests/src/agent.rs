@@ -32,7 +32,12 @@ pub fn run(cluster: &Cluster, kubeconfig: &str) -> Result<()> {
 }
 
 /// Addresses by Service, `namespace/name`.
-type Given = BTreeMap<String, Ipv4Addr>;
+type Given = BTreeMap<String, Vec<Ipv4Addr>>;
+
+/// On a Service: how many addresses it wants, if not one.
+const COUNT: &str = "lab.mesh.dev/addresses";
+/// More are not given.
+const MOST: usize = 4;
 
 fn watch(cluster: &Cluster, kubeconfig: &str, given: &mut Given) -> Result<()> {
     let mut child = Command::new(cluster.kubectl_program())
@@ -69,45 +74,112 @@ fn apply(cluster: &Cluster, given: &mut Given, event: &Value) -> Result<()> {
     };
     let key = format!("{namespace}/{name}");
     let wanted = service["spec"]["type"] == "LoadBalancer" && event["type"] != "DELETED";
-    if !wanted {
-        if let Some(address) = given.remove(&key) {
-            ip(&format!("address delete {address}/32 dev eth0"))?;
-        }
-        return Ok(());
-    }
-    let current = current_address(service);
-    let address = match given.get(&key).copied().or(current) {
-        Some(address) => address,
-        None => free_address(cluster, given).context("no address is left")?,
+    let before = given.remove(&key).unwrap_or_default();
+    let addresses = if wanted {
+        let taken = |address: &Ipv4Addr| given.values().flatten().any(|other| other == address);
+        let all = (0..100).map(|n| cluster.site().load_balancer(n));
+        addresses(service, &before, all.filter(|address| !taken(address)))
+    } else {
+        Vec::new()
     };
-    given.insert(key, address);
-    ip(&format!("address replace {address}/32 dev eth0"))?;
-    if current != Some(address) {
-        let status = json!({"status": {"loadBalancer": {"ingress": [{"ip": address}]}}});
-        cluster.kubectl(&[
-            "-n",
-            namespace,
-            "patch",
-            "service",
-            name,
-            "--subresource=status",
-            "--type=merge",
-            "-p",
-            &status.to_string(),
-        ])?;
+    if !addresses.is_empty() {
+        given.insert(key, addresses.clone());
+    }
+    for gone in before.iter().filter(|old| !addresses.contains(old)) {
+        ip(&format!("address delete {gone}/32 dev eth0"))?;
+    }
+    for address in &addresses {
+        ip(&format!("address replace {address}/32 dev eth0"))?;
+    }
+    if wanted && current(service) != addresses {
+        publish(cluster, namespace, name, &addresses)?;
     }
     Ok(())
 }
 
-fn current_address(service: &Value) -> Option<Ipv4Addr> {
-    service["status"]["loadBalancer"]["ingress"][0]["ip"]
-        .as_str()?
-        .parse()
-        .ok()
+/// The addresses of a Service: what it asks for, else what it has, and as many
+/// more of the `free` ones as it wants.
+fn addresses(
+    service: &Value,
+    given: &[Ipv4Addr],
+    free: impl Iterator<Item = Ipv4Addr>,
+) -> Vec<Ipv4Addr> {
+    let count = service["metadata"]["annotations"][COUNT]
+        .as_str()
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(1)
+        .clamp(1, MOST);
+    let asked = service["spec"]["loadBalancerIP"].as_str();
+    let known = match asked.and_then(|address| address.parse().ok()) {
+        Some(asked) => vec![asked],
+        None if given.is_empty() => current(service),
+        None => given.to_vec(),
+    };
+    let mut all: Vec<Ipv4Addr> = known.into_iter().take(count).collect();
+    for address in free {
+        if all.len() == count {
+            break;
+        }
+        if !all.contains(&address) {
+            all.push(address);
+        }
+    }
+    all
 }
 
-fn free_address(cluster: &Cluster, given: &Given) -> Option<Ipv4Addr> {
-    (0..150)
-        .map(|n| cluster.site().load_balancer(n))
-        .find(|address| !given.values().any(|taken| taken == address))
+/// The addresses that its status shows.
+fn current(service: &Value) -> Vec<Ipv4Addr> {
+    let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
+    let addresses = ingress.into_iter().flatten();
+    addresses
+        .filter_map(|entry| entry["ip"].as_str()?.parse().ok())
+        .collect()
+}
+
+fn publish(cluster: &Cluster, namespace: &str, name: &str, addresses: &[Ipv4Addr]) -> Result<()> {
+    let ingress: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+    let status = json!({"status": {"loadBalancer": {"ingress": ingress}}}).to_string();
+    cluster.kubectl(&[
+        "-n",
+        namespace,
+        "patch",
+        "service",
+        name,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &status,
+    ])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free() -> impl Iterator<Item = Ipv4Addr> {
+        (100..110).map(|n| Ipv4Addr::new(10, 99, 1, n))
+    }
+
+    fn given(service: Value, before: &[[u8; 4]]) -> Vec<String> {
+        let before: Vec<Ipv4Addr> = before.iter().map(|octets| (*octets).into()).collect();
+        let addresses = addresses(&service, &before, free());
+        addresses.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_service_keeps_its_address_unless_it_asks_for_another() {
+        let old = [10, 99, 1, 107];
+        let shown = json!({"status": {"loadBalancer": {"ingress": [{"ip": "10.99.1.108"}]}}});
+        let asks = json!({"spec": {"loadBalancerIP": "10.99.1.200"}});
+        let two = json!({"metadata": {"annotations": {COUNT: "2"}}});
+        assert_eq!(given(json!({}), &[]), ["10.99.1.100"]);
+        assert_eq!(given(json!({}), &[old]), ["10.99.1.107"]);
+        assert_eq!(given(shown, &[]), ["10.99.1.108"]);
+        assert_eq!(given(asks, &[old]), ["10.99.1.200"]);
+        assert_eq!(given(two.clone(), &[old]), ["10.99.1.107", "10.99.1.100"]);
+        assert_eq!(given(two, &[]), ["10.99.1.100", "10.99.1.101"]);
+        let many = json!({"metadata": {"annotations": {COUNT: "1000"}}});
+        assert_eq!(given(many, &[]).len(), MOST);
+    }
 }

@@ -12,9 +12,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::unistd::Pid;
 
 use crate::{
     command,
+    images::Archive,
     network::{self, Site},
     paths::Paths,
     pki::{self, Authority, Identity},
@@ -24,6 +26,44 @@ use crate::{
 /// How long a program may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(90);
 const GLANCE: Duration = Duration::from_millis(100);
+
+/// A container of a pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Container<'a> {
+    /// The pod's namespace.
+    pub namespace: &'a str,
+    /// The pod's name.
+    pub pod: &'a str,
+    /// The container's name.
+    pub name: &'a str,
+}
+
+impl std::fmt::Display for Container<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}/{}", self.namespace, self.pod, self.name)
+    }
+}
+
+/// containerd's id of a pod's container that has been started; a native
+/// sidecar is an init container.
+fn container_id<'a>(pod: &'a serde_json::Value, name: &str) -> Option<&'a str> {
+    let of = |list: &str| pod["status"][list].as_array().into_iter().flatten();
+    let mut all = of("containerStatuses").chain(of("initContainerStatuses"));
+    let status = all.find(|status| status["name"] == name)?;
+    status["containerID"]
+        .as_str()?
+        .strip_prefix("containerd://")
+}
+
+/// Whether a Deployment's pods run one of these images.
+fn runs(deployment: &serde_json::Value, images: &[&str]) -> bool {
+    let pod = &deployment["spec"]["template"]["spec"];
+    let of = |list: &str| pod[list].as_array().into_iter().flatten();
+    of("containers")
+        .chain(of("initContainers"))
+        .filter_map(|container| container["image"].as_str())
+        .any(|image| images.contains(&image))
+}
 
 /// A cluster of the lab, up or about to be.
 #[derive(Clone, Debug)]
@@ -133,7 +173,7 @@ impl Cluster {
 
     /// Brings it up to a Ready node and an answering DNS. `images` are loaded
     /// before the first pod needs them; `report` hears of each step.
-    pub(crate) fn start(&self, images: &[PathBuf], report: &dyn Fn(&str)) -> Result<()> {
+    pub(crate) fn start(&self, images: &[Archive], report: &dyn Fn(&str)) -> Result<()> {
         network::make_node(&self.name, self.site)?;
         let identities = self.write_files()?;
         let programs = self.programs()?;
@@ -142,7 +182,7 @@ impl Cluster {
         self.write_kubeconfig(&identities)?;
         self.await_containerd(&programs)?;
         for image in images {
-            self.load_image(image)?;
+            self.load_image(&image.path)?;
         }
         report("images are loaded");
         self.await_api(&programs)?;
@@ -174,6 +214,59 @@ impl Cluster {
     pub fn load_image(&self, archive: &Path) -> Result<()> {
         self.ctr(&["images", "import", &archive.display().to_string()])
             .map(|_| ())
+    }
+
+    /// Starts one of its programs again, as it was.
+    pub(crate) fn start_program(&self, name: &str) -> Result<()> {
+        let programs = self.programs()?;
+        match name {
+            "agent" => self.launch_agent(&programs),
+            name => self.launch(&programs, &[name]),
+        }
+    }
+
+    /// The processes of a container, the first one first.
+    ///
+    /// # Errors
+    /// If the container does not run.
+    pub fn pids_of(&self, container: Container<'_>) -> Result<Vec<Pid>> {
+        let Container { namespace, pod, .. } = container;
+        let pod = self.kubectl(&["-n", namespace, "get", "pod", pod, "-o", "json"])?;
+        let pod: serde_json::Value = serde_json::from_str(&pod)?;
+        let id = container_id(&pod, container.name)
+            .with_context(|| format!("{}: {container} does not run", self.name))?;
+        let table = self.ctr(&["tasks", "ps", id])?;
+        let pids = table.lines().filter_map(|line| {
+            let pid = line.split_whitespace().next()?;
+            pid.parse().ok().map(Pid::from_raw)
+        });
+        Ok(pids.collect())
+    }
+
+    /// Restarts the Deployments that run one of these images, and waits for
+    /// their pods.
+    pub(crate) fn restart_users(&self, images: &[&str], report: &dyn Fn(&str)) -> Result<()> {
+        let list = self.kubectl(&["get", "deployments", "-A", "-o", "json"])?;
+        let list: serde_json::Value = serde_json::from_str(&list)?;
+        let users: Vec<(&str, String)> = list["items"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|deployment| runs(deployment, images))
+            .filter_map(|deployment| {
+                let text = |field: &str| deployment["metadata"][field].as_str();
+                Some((text("namespace")?, format!("deploy/{}", text("name")?)))
+            })
+            .collect();
+        for (namespace, name) in &users {
+            self.kubectl(&["-n", namespace, "rollout", "restart", name])?;
+        }
+        for (namespace, name) in &users {
+            let status = ["-n", namespace, "rollout", "status", name];
+            self.kubectl(&[&status[..], &["--timeout=90s"]].concat())?;
+            report(&format!("{}: {namespace}/{name} restarted", self.name));
+        }
+        Ok(())
     }
 
     fn launch(&self, programs: &Programs, names: &[&str]) -> Result<()> {
@@ -331,7 +424,7 @@ impl Cluster {
     /// # Errors
     /// If its folder cannot be used.
     pub fn memory(&self) -> Result<u64> {
-        let resident = |pid: nix::unistd::Pid| {
+        let resident = |pid: Pid| {
             let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
             let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
             let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse().ok());

@@ -65,12 +65,36 @@ pub const COREDNS: Image = Image {
     user: 0,
 };
 
-/// Makes all images whose program is newer than its archive; returns the
-/// archives. `MESH_BIN_DIR`, or the folder of this program, has the programs.
+/// An image as one file.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    /// Its name in a cluster.
+    pub reference: &'static str,
+    /// Where it is.
+    pub path: PathBuf,
+}
+
+impl Archive {
+    /// Whether it was made after `mark`, or there is no such file.
+    #[must_use]
+    pub fn is_newer_than(&self, mark: &Path) -> bool {
+        match (modified(&self.path), modified(mark)) {
+            (Some(made), Some(mark)) => made > mark,
+            _ => true,
+        }
+    }
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|meta| meta.modified()).ok()
+}
+
+/// Makes all images whose program is another than that in its archive; returns
+/// the archives. `MESH_BIN_DIR`, or the folder of this program, has the programs.
 ///
 /// # Errors
 /// If a program is missing: says how to build it.
-pub fn make_all(paths: &Paths) -> Result<Vec<PathBuf>> {
+pub fn make_all(paths: &Paths) -> Result<Vec<Archive>> {
     let programs = programs_folder()?;
     fs::create_dir_all(paths.images())?;
     let mut archives = vec![make(paths, &COREDNS, &paths.kubernetes())?];
@@ -95,14 +119,25 @@ pub(crate) fn programs_folder() -> Result<PathBuf> {
     Ok(folder.to_path_buf())
 }
 
-fn make(paths: &Paths, image: &Image, folder: &Path) -> Result<PathBuf> {
+fn make(paths: &Paths, image: &Image, folder: &Path) -> Result<Archive> {
     let program = folder.join(image.binary);
-    let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
-    let built: SystemTime = modified(&program)
+    let built = program
+        .metadata()
         .with_context(|| format!("{} is missing: run `make build`", program.display()))?;
+    // Two builds may take turns: newer is not enough.
+    let stamp = format!(
+        "{} {} {:?}",
+        program.display(),
+        built.len(),
+        built.modified()?
+    );
     let name = format!("{}-user{}.tar", image.binary, image.user);
-    let archive = paths.images().join(name);
-    if modified(&archive).is_some_and(|made| made > built) {
+    let archive = Archive {
+        reference: image.reference,
+        path: paths.images().join(name),
+    };
+    let stamp_file = archive.path.with_extension("of");
+    if archive.path.exists() && fs::read_to_string(&stamp_file).is_ok_and(|made| made == stamp) {
         return Ok(archive);
     }
     let stripped = paths.images().join(format!("{}.stripped", image.binary));
@@ -117,9 +152,10 @@ fn make(paths: &Paths, image: &Image, folder: &Path) -> Result<PathBuf> {
     let mut content = Vec::new();
     File::open(&stripped)?.read_to_end(&mut content)?;
     fs::remove_file(&stripped)?;
-    let unfinished = archive.with_extension("part");
+    let unfinished = archive.path.with_extension("part");
     write_archive(File::create(&unfinished)?, image, &content)?;
-    fs::rename(&unfinished, &archive)?;
+    fs::rename(&unfinished, &archive.path)?;
+    fs::write(stamp_file, stamp)?;
     Ok(archive)
 }
 

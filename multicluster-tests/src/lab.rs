@@ -41,6 +41,7 @@ impl Lab {
             .map(|(index, name)| Cluster::new(paths, name, index))
             .collect();
         write_index(paths, names)?;
+        File::create(paths.loaded())?;
         let kubeconfigs = Mutex::new(());
         std::thread::scope(|scope| {
             let starts: Vec<_> = clusters
@@ -55,7 +56,9 @@ impl Lab {
                                 let _ = merge_kubeconfigs(paths, clusters);
                             }
                             let seconds = begin.elapsed().as_secs_f64();
-                            report(&format!("{:>5.1} s  {}: {text}", seconds, cluster.name()));
+                            let line = format!("{:>5.1} s  {}: {text}", seconds, cluster.name());
+                            let _ = note(paths, &line);
+                            report(&line);
                         };
                         cluster.start(archives, &report)
                     })
@@ -131,16 +134,25 @@ impl Lab {
         &self.paths
     }
 
-    /// Makes the images anew whose programs changed, and loads those.
+    /// Makes the images anew whose programs changed, loads those, and restarts
+    /// the Deployments that run them.
     ///
     /// # Errors
-    /// If a program is missing or a cluster does not take an image.
-    pub fn load_images(&self) -> Result<()> {
-        for archive in images::make_all(&self.paths)? {
-            for cluster in &self.clusters {
-                cluster.load_image(&archive)?;
+    /// If a program is missing, a cluster does not take an image, or a
+    /// Deployment does not come back.
+    pub fn load_images(&self, report: &dyn Fn(&str)) -> Result<()> {
+        let changed = |archive: &&images::Archive| archive.is_newer_than(&self.paths.loaded());
+        let archives = images::make_all(&self.paths)?;
+        let changed: Vec<_> = archives.iter().filter(changed).collect();
+        for cluster in &self.clusters {
+            for archive in &changed {
+                cluster.load_image(&archive.path)?;
+                report(&format!("{}: {} loaded", cluster.name(), archive.reference));
             }
+            let references: Vec<_> = changed.iter().map(|archive| archive.reference).collect();
+            cluster.restart_users(&references, report)?;
         }
+        File::create(self.paths.loaded())?;
         Ok(())
     }
 }
@@ -186,21 +198,24 @@ pub fn status(paths: &Paths) -> Result<String> {
     Ok(text)
 }
 
+/// Names become parts of links, paths and namespaces.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    let legal = (1..=12).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        && !["wan", "host"].contains(&name);
+    if !legal {
+        bail!("{name:?} is no name for a cluster or a machine: 1 to 12 of a-z and 0-9");
+    }
+    Ok(())
+}
+
 fn check_names(names: &[String]) -> Result<()> {
-    let legal = |name: &String| {
-        (1..=12).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-            && name != "wan"
-            && name != "host"
-    };
     if names.is_empty() || names.len() > 20 {
         bail!("name 1 to 20 clusters, for example: lab up west east");
     }
-    if let Some(bad) = names.iter().find(|name| !legal(name)) {
-        bail!("{bad:?} is no name for a cluster: 1 to 12 of a-z and 0-9");
-    }
+    names.iter().try_for_each(|name| check_name(name))?;
     let mut sorted = names.to_vec();
     sorted.sort();
     sorted.dedup();
@@ -227,6 +242,13 @@ fn lock(paths: &Paths) -> Result<Flock<File>> {
             path.display()
         ),
     }
+}
+
+/// Keeps what the start reports, for those who come later.
+fn note(paths: &Paths, line: &str) -> Result<()> {
+    let path = paths.state().join("up.log");
+    let mut file = File::options().create(true).append(true).open(path)?;
+    Ok(writeln!(file, "{line}")?)
 }
 
 fn write_index(paths: &Paths, names: &[String]) -> Result<()> {

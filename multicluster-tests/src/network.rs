@@ -46,7 +46,7 @@ impl Site {
         Ipv4Addr::new(10, 99, self.0, 1)
     }
 
-    fn bridge(self) -> String {
+    pub(crate) fn bridge(self) -> String {
         format!("br{}", self.0)
     }
 }
@@ -126,7 +126,7 @@ pub fn make_node(cluster: &str, site: Site) -> Result<()> {
     sysctl(&node, "net.bridge.bridge-nf-call-iptables", "1")
 }
 
-fn sysctl(namespace: &str, name: &str, value: &str) -> Result<()> {
+pub(crate) fn sysctl(namespace: &str, name: &str, value: &str) -> Result<()> {
     let setting = format!("{name}={value}");
     run(
         "ip",

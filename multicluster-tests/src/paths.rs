@@ -45,6 +45,12 @@ impl Paths {
         self.state.with_extension("lock")
     }
 
+    /// As old as the images that the clusters have.
+    #[must_use]
+    pub fn loaded(&self) -> PathBuf {
+        self.state.join("loaded")
+    }
+
     /// Image archives.
     #[must_use]
     pub fn images(&self) -> PathBuf {

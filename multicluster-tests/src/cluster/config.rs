@@ -176,7 +176,7 @@ evictionHard: {{memory.available: 50Mi, nodefs.available: 1%, imagefs.available:
 imageMinimumGCAge: 24h
 volumePluginDir: {plugins}
 podLogsDir: {pods}
-syncFrequency: 10s
+syncFrequency: 2s
 nodeStatusUpdateFrequency: 2s
 configMapAndSecretChangeDetectionStrategy: Watch
 serializeImagePulls: false

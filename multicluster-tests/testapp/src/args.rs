@@ -1,6 +1,7 @@
 //! Command-line flags and environment variables; nothing else reads them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -31,8 +32,19 @@ pub(crate) enum Command {
     Grpc(GrpcArgs),
     /// Send a text over TCP, print who echoed it.
     Tcp(TcpArgs),
+    /// Write a file anew.
+    Write(WriteArgs),
     /// Send HTTP requests at a fixed rate, report how they went.
     Load(LoadArgs),
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct WriteArgs {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// Its size in bytes.
+    #[arg(long, default_value_t = 4096)]
+    pub(crate) size: usize,
 }
 
 #[derive(Debug, Clone, ClapArgs)]

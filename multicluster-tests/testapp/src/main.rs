@@ -3,7 +3,8 @@
 //!
 //! `serve` answers HTTP/1, HTTP/2, gRPC and TCP, always with JSON that names
 //! the pod and cluster that answered. `get`, `grpc` and `tcp` make single
-//! calls; `load` calls at a fixed rate whatever the answers do. It knows
+//! calls; `load` calls at a fixed rate whatever the answers do; `write` writes
+//! a file. It knows
 //! nothing of the mesh: no TLS, no discovery, no identity. That is the point:
 //! it stands for the unchanged application.
 
@@ -22,6 +23,7 @@ mod stop;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Get(args) => get::run(args).await,
         Command::Grpc(args) => grpc::client::run(args).await,
         Command::Tcp(args) => tcp::run(args).await,
+        Command::Write(args) => write::run(&args),
         Command::Load(args) => load::run(args).await,
     }
 }

@@ -1,9 +1,11 @@
 //! The lab itself: what the tests of the mesh stand on.
 
 mod application;
+mod faults;
 mod host;
+mod network;
 
-use mesh_lab::{capture::Capture, network};
+use mesh_lab::{capture::Capture, network as wan};
 
 use self::application::{EAST, WEST, application, get, try_get};
 use crate::shared::{eventually, lab_command, shared};
@@ -98,14 +100,14 @@ fn firewall_drops_and_counts_all_but_opened_ports() {
     let address = application::load_balancer(&shared, EAST);
     let url = format!("http://{address}:{CLOSED_PORT}");
 
-    let before = network::dropped_packets().unwrap();
+    let before = wan::dropped_packets().unwrap();
     let refused = try_get(&shared, WEST, &url);
     assert!(refused.is_err(), "{refused:?}");
-    assert!(network::dropped_packets().unwrap() > before);
+    assert!(wan::dropped_packets().unwrap() > before);
 
-    network::open_port(CLOSED_PORT).unwrap();
+    wan::open_port(CLOSED_PORT).unwrap();
     let opened = try_get(&shared, WEST, &url);
-    network::close_port(CLOSED_PORT).unwrap();
+    wan::close_port(CLOSED_PORT).unwrap();
     assert!(opened.is_ok(), "{opened:?}");
     assert!(try_get(&shared, WEST, &url).is_err());
 }
@@ -113,11 +115,11 @@ fn firewall_drops_and_counts_all_but_opened_ports() {
 #[test]
 fn nothing_reaches_pods_or_nodes_of_the_other_cluster() {
     let shared = application();
-    let before = network::dropped_packets().unwrap();
+    let before = wan::dropped_packets().unwrap();
     // The API server is open to the machine, not to the other cluster.
     let refused = try_get(&shared, WEST, "http://10.99.2.10:6443");
     assert!(refused.is_err(), "{refused:?}");
-    assert!(network::dropped_packets().unwrap() > before);
+    assert!(wan::dropped_packets().unwrap() > before);
 }
 
 #[test]

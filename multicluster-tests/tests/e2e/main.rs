@@ -6,7 +6,9 @@
 //! order of their names, and `teardown` is the last module: its tests break the
 //! clusters and remove them.
 
+mod evidence;
 mod lab;
 mod mesh;
+mod shapes;
 mod shared;
 mod teardown;

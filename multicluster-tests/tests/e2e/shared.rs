@@ -1,6 +1,8 @@
 //! The two clusters that all tests share.
 
 use std::{
+    fs,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -8,8 +10,13 @@ use std::{
 
 use mesh_lab::{cluster::Cluster, lab::Lab, paths::Paths};
 
+use crate::evidence;
+
 /// How long a pod, an address or a name may take to appear.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Set: clusters that are up are used as they are.
+const REUSE: &str = "MESH_LAB_REUSE";
 
 /// The lab of this run, and what `lab up` printed.
 pub(crate) struct Shared {
@@ -36,6 +43,7 @@ static STATE: Mutex<State> = Mutex::new(State::Untouched);
 pub(crate) fn shared() -> Arc<Shared> {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     if matches!(*state, State::Untouched) {
+        evidence::keep_of_failures();
         *state = match start() {
             Ok(shared) => State::Up(Arc::new(shared)),
             Err(said) => State::Failed(said),
@@ -56,12 +64,26 @@ pub(crate) fn release() {
 
 /// What takes long once, and is no part of a start, comes first.
 fn start() -> Result<Shared, String> {
+    if std::env::var_os(REUSE).is_some() && evidence::are_up(&["west", "east"]) {
+        return reuse();
+    }
     for arguments in [&["down"][..], &["binaries"], &["images"]] {
         lab_command(arguments)?;
     }
     let printed = lab_command(&["up", "west", "east"])?;
     let lab = Lab::attach(&Paths::from_env()).map_err(|error| format!("{error:#}"))?;
     Ok(Shared { lab, printed })
+}
+
+/// The clusters that are up, with the programs as they are built now.
+fn reuse() -> Result<Shared, String> {
+    lab_command(&["images"])?;
+    let lab = Lab::attach(&Paths::from_env()).map_err(|error| format!("{error:#}"))?;
+    let printed = fs::read_to_string(lab.paths().state().join("up.log"));
+    Ok(Shared {
+        lab,
+        printed: printed.map_err(|error| error.to_string())?,
+    })
 }
 
 /// Runs the `lab` command to its end; the error is what it said.
@@ -76,6 +98,11 @@ pub(crate) fn lab_command(arguments: &[&str]) -> Result<String, String> {
     } else {
         Err(text(&output.stderr))
     }
+}
+
+/// The application, to run outside of pods.
+pub(crate) fn testapp() -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name("testapp")
 }
 
 /// Waits until `holds`.

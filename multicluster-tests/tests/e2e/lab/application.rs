@@ -31,6 +31,11 @@ spec:
           readinessProbe:
             httpGet: {path: /healthz, port: 8080}
             periodSeconds: 1
+          volumeMounts:
+            - {name: scratch, mountPath: /scratch}
+      volumes:
+        - name: scratch
+          emptyDir: {medium: Memory, sizeLimit: 4Mi}
 ---
 apiVersion: apps/v1
 kind: Deployment

@@ -90,7 +90,10 @@ fn traffic_goes_on_without_control_planes() {
     assert!(!load.is_over(), "the load ended before they were back");
     let report = load.report();
     assert!(report["clusters"]["east"].as_u64() > Some(0), "{report}");
-    assert_eq!(call(&shared, &["get", "http://web-east"])["cluster"], "east");
+    assert_eq!(
+        call(&shared, &["get", "http://web-east"])["cluster"],
+        "east"
+    );
 }
 
 fn scale_control(shared: &Shared, replicas: u8) {

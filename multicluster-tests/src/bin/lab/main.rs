@@ -1,11 +1,14 @@
 //! `lab`: real Kubernetes clusters on this machine.
 
+mod fault;
+
 use std::{io::Write as _, process::ExitCode};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use mesh_lab::{
-    agent, binaries, cluster::Cluster, demo, images, lab, network, paths::Paths, preflight,
+    agent, binaries, cluster::Cluster, demo, images, lab, machine::Machine, network, paths::Paths,
+    preflight,
 };
 
 #[derive(Parser)]
@@ -31,7 +34,8 @@ enum Command {
     Logs { cluster: String, component: String },
     /// Build the Kubernetes programs that are missing
     Binaries,
-    /// Make the images whose programs changed, and load them where a cluster is up
+    /// Make the images whose programs changed; where a cluster is up, load them
+    /// and restart what runs them
     Images,
     /// Show the firewall between the clusters, with its counters
     Firewall,
@@ -41,6 +45,14 @@ enum Command {
     Close { port: u16 },
     /// Print the path of the kubeconfig
     Kubeconfig,
+    /// Start a host on the WAN, behind a NAT, and run a command on it
+    Machine {
+        name: String,
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Break something, until Ctrl-C or for a time
+    Fault(fault::Arguments),
     /// Show the whole mesh on two clusters
     Demo {
         #[command(subcommand)]
@@ -88,6 +100,8 @@ fn run(command: Command) -> Result<()> {
         Command::Open { port } => network::open_port(port),
         Command::Close { port } => network::close_port(port),
         Command::Kubeconfig => print(&format!("{}\n", paths.kubeconfig().display())),
+        Command::Machine { name, command } => on_machine(&paths, &name, &command),
+        Command::Fault(arguments) => fault::run(&paths, &arguments),
         Command::Demo { action: None } => demo::run(),
         Command::Agent {
             cluster,
@@ -103,18 +117,31 @@ fn say(text: &str) {
 fn make_images(paths: &Paths) -> Result<()> {
     binaries::ensure(paths, &say)?;
     for archive in images::make_all(paths)? {
-        let size = archive.metadata()?.len() >> 10;
-        println!("{size:>8} KiB  {}", archive.display());
+        let size = archive.path.metadata()?.len() >> 10;
+        println!("{size:>8} KiB  {}", archive.path.display());
     }
     if lab::running(paths)?.is_empty() {
         return Ok(());
     }
-    lab::Lab::attach(paths)?.load_images()
+    lab::Lab::attach(paths)?.load_images(&say)
 }
 
 fn up(paths: &Paths, clusters: &[String]) -> Result<()> {
     lab::Lab::up(paths, clusters, &say)?;
     println!("export KUBECONFIG={}", paths.kubeconfig().display());
+    Ok(())
+}
+
+fn on_machine(paths: &Paths, name: &str, command: &[String]) -> Result<()> {
+    let machine = Machine::start(paths, name)?;
+    let Some((program, arguments)) = command.split_first() else {
+        println!("{name} is up; for example: lab machine {name} -- ip address");
+        return Ok(());
+    };
+    let status = machine.command(program).args(arguments).status()?;
+    if !status.success() {
+        bail!("{program}: {status}");
+    }
     Ok(())
 }
 
