@@ -2,6 +2,7 @@
 
 mod config;
 mod dns;
+mod node;
 
 use std::{
     collections::BTreeMap,
@@ -23,9 +24,14 @@ use crate::{
     process::Programs,
 };
 
+pub(crate) use config::POD_NETWORK;
+pub(crate) use node::Node;
+
 /// How long a program may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(90);
 const GLANCE: Duration = Duration::from_millis(100);
+/// Nodes of one cluster.
+pub(crate) const MOST_NODES: u8 = 8;
 
 /// A container of a pod.
 #[derive(Clone, Copy, Debug)]
@@ -156,29 +162,51 @@ impl Cluster {
         )
     }
 
-    /// Runs `ctr` against its containerd.
+    /// Its nodes; the first is always there.
+    pub(crate) fn nodes(&self) -> Vec<Node<'_>> {
+        let node = |number| Node {
+            cluster: self,
+            number,
+        };
+        let others = (2..=MOST_NODES).map(node);
+        let others = others.filter(|node| node.folder().exists());
+        std::iter::once(node(1)).chain(others).collect()
+    }
+
+    /// Runs `ctr` against the containerd of a node.
     ///
     /// # Errors
     /// If it fails.
-    pub fn ctr(&self, arguments: &[&str]) -> Result<String> {
-        let socket = self.socket();
+    pub(crate) fn ctr(&self, node: Node<'_>, arguments: &[&str]) -> Result<String> {
+        let socket = node.socket();
         let mut all = vec!["--address", &socket, "--namespace", "k8s.io"];
         all.extend(arguments);
         command::run("ctr", &all)
     }
 
-    fn socket(&self) -> String {
-        self.folder.join("containerd.sock").display().to_string()
-    }
-
-    /// Brings it up to a Ready node and an answering DNS. `images` are loaded
+    /// Brings it up, with so many nodes, to Ready nodes and an answering DNS. `images` are loaded
     /// before the first pod needs them; `report` hears of each step.
-    pub(crate) fn start(&self, images: &[Archive], report: &dyn Fn(&str)) -> Result<()> {
-        network::make_node(&self.name, self.site)?;
+    pub(crate) fn start(&self, nodes: u8, images: &[Archive], report: &dyn Fn(&str)) -> Result<()> {
+        for number in 1..=nodes {
+            let node = Node {
+                cluster: self,
+                number,
+            };
+            fs::create_dir_all(node.folder())?;
+        }
+        network::make_site(self.site)?;
+        let nodes = self.nodes();
+        for node in &nodes {
+            network::make_node(*node)?;
+        }
+        network::connect_nodes(&nodes)?;
         let identities = self.write_files()?;
         let programs = self.programs()?;
-        self.launch(&programs, &["etcd", "containerd"])?;
-        self.launch(&programs, &["kube-apiserver"])?;
+        self.launch(nodes[0], &["etcd"])?;
+        for node in &nodes {
+            self.launch(*node, &["containerd"])?;
+        }
+        self.launch(nodes[0], &["kube-apiserver"])?;
         self.write_kubeconfig(&identities)?;
         self.await_containerd(&programs)?;
         for image in images {
@@ -187,21 +215,16 @@ impl Cluster {
         report("images are loaded");
         self.await_api(&programs)?;
         report("the API server answers");
-        self.launch(
-            &programs,
-            &[
-                "kube-controller-manager",
-                "kube-scheduler",
-                "kubelet",
-                "kube-proxy",
-            ],
-        )?;
+        self.launch(nodes[0], &["kube-controller-manager", "kube-scheduler"])?;
+        for node in &nodes {
+            self.launch(*node, &["kubelet", "kube-proxy"])?;
+        }
         self.launch_agent(&programs)?;
         self.until(&programs, "CoreDNS is applied", || {
             self.apply(dns::MANIFEST).is_ok()
         })?;
-        self.until(&programs, "the node is Ready", || self.node_is_ready())?;
-        report("the node is Ready");
+        self.until(&programs, "all nodes are Ready", || self.nodes_are_ready())?;
+        report("all nodes are Ready");
         self.until(&programs, "DNS is ready", || self.dns_is_ready())?;
         report("DNS is ready");
         Ok(())
@@ -212,17 +235,27 @@ impl Cluster {
     /// # Errors
     /// If containerd does not take it.
     pub fn load_image(&self, archive: &Path) -> Result<()> {
-        self.ctr(&["images", "import", &archive.display().to_string()])
-            .map(|_| ())
+        for node in self.nodes() {
+            self.ctr(node, &["images", "import", &archive.display().to_string()])?;
+        }
+        Ok(())
     }
 
     /// Starts one of its programs again, as it was.
     pub(crate) fn start_program(&self, name: &str) -> Result<()> {
-        let programs = self.programs()?;
-        match name {
-            "agent" => self.launch_agent(&programs),
-            name => self.launch(&programs, &[name]),
+        if name == "agent" {
+            return self.launch_agent(&self.programs()?);
         }
+        let on = |node: &Node<'_>| {
+            node::PROGRAMS
+                .iter()
+                .find(|own| node.own(own) == name)
+                .copied()
+        };
+        let nodes = self.nodes();
+        let found = nodes.iter().find_map(|node| Some((*node, on(node)?)));
+        let (node, name) = found.unwrap_or((nodes[0], name));
+        self.launch(node, &[name])
     }
 
     /// The processes of a container, the first one first.
@@ -235,7 +268,11 @@ impl Cluster {
         let pod: serde_json::Value = serde_json::from_str(&pod)?;
         let id = container_id(&pod, container.name)
             .with_context(|| format!("{}: {container} does not run", self.name))?;
-        let table = self.ctr(&["tasks", "ps", id])?;
+        let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+        let nodes = self.nodes();
+        let node = nodes.iter().find(|known| known.name() == node);
+        let node = node.with_context(|| format!("{container} is on no node of the cluster"))?;
+        let table = self.ctr(*node, &["tasks", "ps", id])?;
         let pids = table.lines().filter_map(|line| {
             let pid = line.split_whitespace().next()?;
             pid.parse().ok().map(Pid::from_raw)
@@ -269,10 +306,16 @@ impl Cluster {
         Ok(())
     }
 
-    fn launch(&self, programs: &Programs, names: &[&str]) -> Result<()> {
+    fn launch(&self, node: Node<'_>, names: &[&str]) -> Result<()> {
+        let programs = Programs::new(&self.folder, &node.namespace())?;
         for name in names {
-            let (program, arguments) = config::program(self, name)?;
-            programs.start(name, &program, &arguments)?;
+            let (program, arguments) = config::program(node, name)?;
+            let own = if node::PROGRAMS.contains(name) {
+                node.own(name)
+            } else {
+                (*name).to_owned()
+            };
+            programs.start(&own, &program, &arguments)?;
         }
         Ok(())
     }
@@ -286,9 +329,12 @@ impl Cluster {
         programs.start("agent", &program, &arguments)
     }
 
-    fn write_files(&self) -> Result<BTreeMap<&'static str, Identity>> {
-        for sub in ["pki", "config", "cni", "kubelet/plugins", "pods"] {
-            fs::create_dir_all(self.folder.join(sub))?;
+    fn write_files(&self) -> Result<BTreeMap<String, Identity>> {
+        let nodes = self.nodes();
+        for node in &nodes {
+            for sub in ["pki", "config", "cni", "kubelet/plugins", "pods"] {
+                fs::create_dir_all(node.folder().join(sub))?;
+            }
         }
         let authority = Authority::new(&self.name)?;
         let pki = |file: &str| self.folder.join("pki").join(file);
@@ -301,7 +347,7 @@ impl Cluster {
                 "kubernetes.default.svc.cluster.local",
             ],
             &[
-                IpAddr::V4(self.site.node()),
+                IpAddr::V4(self.site.node(1)),
                 IpAddr::from([10, 96, 0, 1]),
                 IpAddr::from([127, 0, 0, 1]),
             ],
@@ -309,47 +355,50 @@ impl Cluster {
         let (private, public) = pki::token_keys()?;
         pki::write_private(&pki("token.key"), &private)?;
         pki::write_private(&pki("token.pub"), &public)?;
-        let identities = BTreeMap::from([
-            ("server", server),
-            ("admin", authority.client("lab-admin", "system:masters")?),
+        let mut identities = BTreeMap::from([
+            ("server".to_owned(), server),
             (
-                "kubelet-client",
+                "admin".to_owned(),
+                authority.client("lab-admin", "system:masters")?,
+            ),
+            (
+                "kubelet-client".to_owned(),
                 authority.client("kube-apiserver", "system:masters")?,
             ),
             (
-                "kube-controller-manager",
+                "kube-controller-manager".to_owned(),
                 authority.client("system:kube-controller-manager", "lab")?,
             ),
             (
-                "kube-scheduler",
+                "kube-scheduler".to_owned(),
                 authority.client("system:kube-scheduler", "lab")?,
             ),
-            ("kube-proxy", authority.client("system:kube-proxy", "lab")?),
             (
-                "kubelet",
-                authority.client(&format!("system:node:{}", self.node()), "system:nodes")?,
+                "kube-proxy".to_owned(),
+                authority.client("system:kube-proxy", "lab")?,
             ),
         ]);
+        for node in &nodes {
+            let user = format!("system:node:{}", node.name());
+            let identity = authority.client(&user, "system:nodes")?;
+            identities.insert(node.own("kubelet"), identity);
+        }
         for (name, identity) in &identities {
             pki::write_private(&pki(&format!("{name}.crt")), &identity.certificate)?;
             pki::write_private(&pki(&format!("{name}.key")), &identity.key)?;
             let text = config::kubeconfig(self, name);
             fs::write(self.folder.join(format!("config/{name}.kubeconfig")), text)?;
         }
-        for (file, text) in config::files(self) {
-            fs::write(self.folder.join(file), text)?;
+        for node in &nodes {
+            for (file, text) in config::files(*node) {
+                fs::write(node.folder().join(file), text)?;
+            }
         }
         Ok(identities)
     }
 
-    /// The name of the cluster's only node.
-    #[must_use]
-    pub fn node(&self) -> String {
-        format!("{}-1", self.name)
-    }
-
     /// Adds the cluster's context to the lab's kubeconfig.
-    fn write_kubeconfig(&self, identities: &BTreeMap<&'static str, Identity>) -> Result<()> {
+    fn write_kubeconfig(&self, identities: &BTreeMap<String, Identity>) -> Result<()> {
         let admin = identities.get("admin").context("an admin was made")?;
         let text = config::embedded_kubeconfig(self, admin)?;
         pki::write_private(&self.folder.join("kubeconfig"), &text)
@@ -357,7 +406,10 @@ impl Cluster {
 
     fn await_containerd(&self, programs: &Programs) -> Result<()> {
         self.until(programs, "containerd answers", || {
-            self.ctr(&["version"]).is_ok()
+            let nodes = self.nodes();
+            nodes
+                .iter()
+                .all(|node| self.ctr(*node, &["version"]).is_ok())
         })
     }
 
@@ -369,10 +421,11 @@ impl Cluster {
         })
     }
 
-    fn node_is_ready(&self) -> bool {
+    fn nodes_are_ready(&self) -> bool {
+        let count = self.nodes().len();
         let path = r#"-o=jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
         self.kubectl(&["get", "nodes", path])
-            .is_ok_and(|status| status == "True")
+            .is_ok_and(|status| status.split_whitespace().filter(|s| *s == "True").count() == count)
     }
 
     fn dns_is_ready(&self) -> bool {

@@ -11,7 +11,11 @@ use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::{
-    binaries, cluster::Cluster, images, network, paths::Paths, pki, preflight, process, teardown,
+    binaries,
+    cluster::{Cluster, MOST_NODES},
+    images, network,
+    paths::Paths,
+    pki, preflight, process, teardown,
 };
 
 /// The clusters that are up, and the right to change them.
@@ -22,13 +26,21 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts `names` from nothing; removes first what an earlier run left.
+    /// Starts `names`, of so many nodes each, from nothing; removes first what an earlier run left.
     ///
     /// # Errors
     /// If another run holds the lab, if the machine lacks something, or if a
     /// cluster does not come up.
-    pub fn up(paths: &Paths, names: &[String], report: &(dyn Fn(&str) + Sync)) -> Result<Self> {
+    pub fn up(
+        paths: &Paths,
+        names: &[String],
+        nodes: u8,
+        report: &(dyn Fn(&str) + Sync),
+    ) -> Result<Self> {
         check_names(names)?;
+        if !(1..=MOST_NODES).contains(&nodes) {
+            bail!("a cluster has 1 to {MOST_NODES} nodes");
+        }
         let lock = lock(paths)?;
         preflight::check(paths, &report)?;
         binaries::ensure(paths, &report)?;
@@ -60,7 +72,7 @@ impl Lab {
                             let _ = note(paths, &line);
                             report(&line);
                         };
-                        cluster.start(archives, &report)
+                        cluster.start(nodes, archives, &report)
                     })
                 })
                 .collect();

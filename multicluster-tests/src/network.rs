@@ -8,7 +8,10 @@ use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{ip, run, run_with_input};
+use crate::{
+    cluster::{Node, POD_NETWORK},
+    command::{ip, run, run_with_input},
+};
 
 /// The namespace that plays the internet.
 pub const WAN: &str = "mesh-wan";
@@ -30,10 +33,10 @@ impl Site {
         Self(index)
     }
 
-    /// The node's address.
+    /// The address of the `n`th node, from 1.
     #[must_use]
-    pub const fn node(self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 99, self.0, 10)
+    pub const fn node(self, n: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 99, self.0, 9 + n)
     }
 
     /// The `n`th address for Services of type LoadBalancer.
@@ -51,7 +54,7 @@ impl Site {
     }
 }
 
-/// The network namespace of a cluster's node.
+/// The network namespace of a cluster's first node.
 #[must_use]
 pub fn node_namespace(cluster: &str) -> String {
     format!("mesh-{cluster}")
@@ -98,32 +101,65 @@ table inet lab {
 }
 ";
 
-/// Makes the bridge of a cluster in the WAN and its node's namespace.
+/// Makes the bridge of a cluster in the WAN.
 ///
 /// # Errors
 /// If a command fails.
-pub fn make_node(cluster: &str, site: Site) -> Result<()> {
-    let node = node_namespace(cluster);
-    let bridge = site.bridge();
-    let router = site.router();
+pub(crate) fn make_site(site: Site) -> Result<()> {
+    let (bridge, router) = (site.bridge(), site.router());
     ip(&format!("-n {WAN} link add {bridge} type bridge"))?;
     ip(&format!("-n {WAN} address add {router}/24 dev {bridge}"))?;
     ip(&format!("-n {WAN} link set {bridge} up"))?;
-    ip(&format!("netns add {node}"))?;
-    ip(&format!("-n {node} link set lo up"))?;
-    let port = format!("port{}", site.0);
+    Ok(())
+}
+
+/// Makes a node's namespace, on the bridge of its cluster.
+///
+/// # Errors
+/// If a command fails.
+pub(crate) fn make_node(node: Node<'_>) -> Result<()> {
+    let site = node.cluster.site();
+    let (name, bridge, router) = (node.namespace(), site.bridge(), site.router());
+    ip(&format!("netns add {name}"))?;
+    ip(&format!("-n {name} link set lo up"))?;
+    let port = format!("port{}n{}", site.0, node.number);
     ip(&format!(
-        "-n {node} link add eth0 type veth peer name {port} netns {WAN}"
+        "-n {name} link add eth0 type veth peer name {port} netns {WAN}"
     ))?;
     ip(&format!("-n {WAN} link set {port} master {bridge} up"))?;
-    ip(&format!(
-        "-n {node} address add {}/24 dev eth0",
-        site.node()
-    ))?;
-    ip(&format!("-n {node} link set eth0 up"))?;
-    ip(&format!("-n {node} route add default via {router}"))?;
-    sysctl(&node, "net.ipv4.ip_forward", "1")?;
-    sysctl(&node, "net.bridge.bridge-nf-call-iptables", "1")
+    let address = node.address();
+    ip(&format!("-n {name} address add {address}/24 dev eth0"))?;
+    ip(&format!("-n {name} link set eth0 up"))?;
+    ip(&format!("-n {name} route add default via {router}"))?;
+    sysctl(&name, "net.ipv4.ip_forward", "1")?;
+    sysctl(&name, "net.bridge.bridge-nf-call-iptables", "1")?;
+    let masquerade = format!(
+        "table inet lab {{\n chain postrouting {{\n  \
+         type nat hook postrouting priority srcnat + 10;\n  \
+         ip saddr {POD_NETWORK} ip daddr != {POD_NETWORK} oifname \"eth0\" masquerade\n }}\n}}\n"
+    );
+    run_with_input(
+        "ip",
+        &["netns", "exec", &name, "nft", "-f", "-"],
+        &masquerade,
+    )
+    .context("the node's masquerading")?;
+    Ok(())
+}
+
+/// Tells every node of a cluster where the others' pods are.
+///
+/// # Errors
+/// If a command fails.
+pub(crate) fn connect_nodes(nodes: &[Node<'_>]) -> Result<()> {
+    for node in nodes {
+        for other in nodes.iter().filter(|other| other.number != node.number) {
+            let (network, via) = (other.pod_network(), other.address());
+            let name = node.namespace();
+            ip(&format!("-n {name} route add {network} via {via}"))?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn sysctl(namespace: &str, name: &str, value: &str) -> Result<()> {

@@ -59,18 +59,23 @@ fn end_pods(cluster: &Cluster) {
     let Ok(programs) = cluster.programs() else {
         return;
     };
-    // The kubelet first: it would start them again.
-    if let Some(pid) = programs.pid("kubelet") {
-        process::stop(&[pid]);
-    }
-    let tasks = cluster.ctr(&["tasks", "list", "-q"]).unwrap_or_default();
-    let tasks: Vec<&str> = tasks.lines().collect();
-    for task in &tasks {
+    // The kubelets first: they would start them again.
+    let nodes = cluster.nodes();
+    let kubelets: Vec<Pid> = nodes
+        .iter()
+        .filter_map(|node| programs.pid(&node.own("kubelet")))
+        .collect();
+    process::stop(&kubelets);
+    for node in nodes {
+        let ctr = |words: &[&str]| cluster.ctr(node, words).unwrap_or_default();
+        let tasks = ctr(&["tasks", "list", "-q"]);
         // A task that has just ended is as good.
-        let _ = cluster.ctr(&["tasks", "kill", "-s", "KILL", task]);
-    }
-    for task in &tasks {
-        let _ = cluster.ctr(&["tasks", "delete", "-f", task]);
+        for task in tasks.lines() {
+            ctr(&["tasks", "kill", "-s", "KILL", task]);
+        }
+        for task in tasks.lines() {
+            ctr(&["tasks", "delete", "-f", task]);
+        }
     }
 }
 

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::Cluster;
+use super::{Cluster, node::Node};
 use crate::pki::Identity;
 
-/// The program of this name, and its flags.
-pub(super) fn program(cluster: &Cluster, name: &str) -> Result<(PathBuf, Vec<String>)> {
+/// All pods of a cluster.
+pub(crate) const POD_NETWORK: &str = "10.42.0.0/16";
+
+/// The program of this name on `node`, and its flags.
+pub(super) fn program(node: Node<'_>, name: &str) -> Result<(PathBuf, Vec<String>)> {
+    let cluster = node.cluster;
     let flags = match name {
         "etcd" => etcd(cluster),
-        "containerd" => vec![flag("config", &file(cluster, "config/containerd.toml"))],
+        "containerd" => vec![flag("config", &node.file("config/containerd.toml"))],
         "kube-apiserver" => api_server(cluster),
         "kube-controller-manager" => controller_manager(cluster),
         "kube-scheduler" => vec![
@@ -20,8 +24,8 @@ pub(super) fn program(cluster: &Cluster, name: &str) -> Result<(PathBuf, Vec<Str
             flag("leader-elect", "false"),
             flag("bind-address", "127.0.0.1"),
         ],
-        "kubelet" => kubelet(cluster),
-        "kube-proxy" => vec![flag("config", &file(cluster, "config/kube-proxy.yaml"))],
+        "kubelet" => kubelet(node),
+        "kube-proxy" => vec![flag("config", &node.file("config/kube-proxy.yaml"))],
         other => bail!("no such program: {other}"),
     };
     let path = match name {
@@ -58,7 +62,7 @@ fn api_server(cluster: &Cluster) -> Vec<String> {
     let pki = |name: &str| file(cluster, &format!("pki/{name}"));
     vec![
         flag("etcd-servers", "http://127.0.0.1:2379"),
-        flag("advertise-address", &cluster.site.node().to_string()),
+        flag("advertise-address", &cluster.site.node(1).to_string()),
         flag("secure-port", "6443"),
         flag("service-cluster-ip-range", "10.96.0.0/16"),
         flag("service-account-issuer", "https://kubernetes.default.svc"),
@@ -99,31 +103,34 @@ fn controller_manager(cluster: &Cluster) -> Vec<String> {
     ]
 }
 
-fn kubelet(cluster: &Cluster) -> Vec<String> {
+fn kubelet(node: Node<'_>) -> Vec<String> {
     vec![
-        flag("config", &file(cluster, "config/kubelet.yaml")),
-        flag("kubeconfig", &kubeconfig_of(cluster, "kubelet")),
-        flag("root-dir", &file(cluster, "kubelet")),
-        flag("cert-dir", &file(cluster, "kubelet/pki")),
-        flag("hostname-override", &cluster.node()),
-        flag("node-ip", &cluster.site.node().to_string()),
+        flag("config", &node.file("config/kubelet.yaml")),
+        flag(
+            "kubeconfig",
+            &kubeconfig_of(node.cluster, &node.own("kubelet")),
+        ),
+        flag("root-dir", &node.file("kubelet")),
+        flag("cert-dir", &node.file("kubelet/pki")),
+        flag("hostname-override", &node.name()),
+        flag("node-ip", &node.address().to_string()),
     ]
 }
 
-/// Files that the programs read, by path in the cluster's folder.
-pub(super) fn files(cluster: &Cluster) -> Vec<(&'static str, String)> {
+/// Files that the programs of a node read, by path in its folder.
+pub(super) fn files(node: Node<'_>) -> Vec<(&'static str, String)> {
     vec![
-        ("config/containerd.toml", containerd(cluster)),
-        ("config/kubelet.yaml", kubelet_configuration(cluster)),
-        ("config/kube-proxy.yaml", kube_proxy(cluster)),
+        ("config/containerd.toml", containerd(node)),
+        ("config/kubelet.yaml", kubelet_configuration(node)),
+        ("config/kube-proxy.yaml", kube_proxy(node)),
         // The node's own resolver: pods with dnsPolicy Default get it.
         ("config/resolv.conf", "nameserver 127.0.0.1\n".to_owned()),
-        ("cni/10-lab.conflist", cni(cluster)),
+        ("cni/10-lab.conflist", cni(node)),
     ]
 }
 
-fn containerd(cluster: &Cluster) -> String {
-    let at = |name: &str| file(cluster, name);
+fn containerd(node: Node<'_>) -> String {
+    let at = |name: &str| node.file(name);
     format!(
         r#"version = 2
 root = "{root}"
@@ -153,8 +160,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
     )
 }
 
-fn kubelet_configuration(cluster: &Cluster) -> String {
-    let at = |name: &str| file(cluster, name);
+fn kubelet_configuration(node: Node<'_>) -> String {
+    let at = |name: &str| node.file(name);
     format!(
         "apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
@@ -182,7 +189,7 @@ configMapAndSecretChangeDetectionStrategy: Watch
 serializeImagePulls: false
 registerNode: true
 ",
-        ca = at("pki/ca.crt"),
+        ca = file(node.cluster, "pki/ca.crt"),
         socket = at("containerd.sock"),
         resolv = at("config/resolv.conf"),
         plugins = at("kubelet/plugins"),
@@ -190,12 +197,12 @@ registerNode: true
     )
 }
 
-fn kube_proxy(cluster: &Cluster) -> String {
+fn kube_proxy(node: Node<'_>) -> String {
     format!(
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
-clusterCIDR: 10.42.0.0/24
+clusterCIDR: {POD_NETWORK}
 hostnameOverride: {node}
 clientConnection: {{kubeconfig: {kubeconfig}}}
 conntrack: {{maxPerCore: 0, min: 0}}
@@ -203,26 +210,27 @@ nftables: {{minSyncPeriod: 100ms}}
 healthzBindAddress: 127.0.0.1:10256
 metricsBindAddress: 127.0.0.1:10249
 ",
-        node = cluster.node(),
-        kubeconfig = kubeconfig_of(cluster, "kube-proxy"),
+        node = node.name(),
+        kubeconfig = kubeconfig_of(node.cluster, "kube-proxy"),
     )
 }
 
-fn cni(cluster: &Cluster) -> String {
+fn cni(node: Node<'_>) -> String {
     serde_json::json!({
         "cniVersion": "0.4.0",
-        "name": format!("mesh-{}", cluster.name),
+        "name": format!("mesh-{}", node.cluster.name),
         "plugins": [
             {
                 "type": "bridge",
                 "bridge": "cni0",
                 "isGateway": true,
-                "ipMasq": true,
+                // The node does it: for what leaves the cluster only.
+                "ipMasq": false,
                 "hairpinMode": true,
                 "ipam": {
                     "type": "host-local",
-                    "dataDir": file(cluster, "cni-addresses"),
-                    "ranges": [[{"subnet": "10.42.0.0/24"}]],
+                    "dataDir": node.file("cni-addresses"),
+                    "ranges": [[{"subnet": node.pod_network()}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             },
@@ -274,5 +282,5 @@ pub(super) fn embedded_kubeconfig(cluster: &Cluster, admin: &Identity) -> Result
 }
 
 fn server(cluster: &Cluster) -> String {
-    format!("https://{}:6443", cluster.site.node())
+    format!("https://{}:6443", cluster.site.node(1))
 }

@@ -25,7 +25,12 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Start clusters, for example: lab up west east
-    Up { clusters: Vec<String> },
+    Up {
+        clusters: Vec<String>,
+        /// Nodes of each
+        #[arg(long, default_value_t = 1)]
+        nodes: u8,
+    },
     /// Remove all clusters and everything that belongs to them
     Down,
     /// Show which programs run
@@ -82,7 +87,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     let paths = Paths::from_env();
     match command {
-        Command::Up { clusters } => up(&paths, &clusters),
+        Command::Up { clusters, nodes } => up(&paths, &clusters, nodes),
         Command::Down
         | Command::Demo {
             action: Some(DemoAction::Down),
@@ -126,8 +131,8 @@ fn make_images(paths: &Paths) -> Result<()> {
     lab::Lab::attach(paths)?.load_images(&say)
 }
 
-fn up(paths: &Paths, clusters: &[String]) -> Result<()> {
-    lab::Lab::up(paths, clusters, &say)?;
+fn up(paths: &Paths, clusters: &[String], nodes: u8) -> Result<()> {
+    lab::Lab::up(paths, clusters, nodes, &say)?;
     println!("export KUBECONFIG={}", paths.kubeconfig().display());
     Ok(())
 }
