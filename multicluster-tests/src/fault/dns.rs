@@ -64,16 +64,13 @@ pub fn silence(cluster: &Cluster) -> Result<Fault> {
     let table = format!("fault-dns-{}", std::process::id());
     let chain = |hook: &str| {
         format!(
-            "chain {hook} {{ type filter hook {hook} priority filter - 10; \
-             udp dport 53 drop; tcp dport 53 drop; }}"
+            " chain {hook} {{\n  type filter hook {hook} priority filter - 10\n  \
+             udp dport 53 drop\n  tcp dport 53 drop\n }}\n"
         )
     };
     // Pods reach CoreDNS through the bridge, which shows packets to `forward`.
-    let rules = format!(
-        "table inet {table} {{ {} {} }}",
-        chain("forward"),
-        chain("output")
-    );
+    let chains = [chain("forward"), chain("output")].concat();
+    let rules = format!("table inet {table} {{\n{chains}}}\n");
     let nft = ["netns", "exec", &namespace, "nft"];
     run_with_input("ip", &[&nft[..], &["-f", "-"]].concat(), &rules)
         .with_context(|| what.clone())?;

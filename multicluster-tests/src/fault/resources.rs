@@ -65,23 +65,39 @@ fn fill(mut file: File) -> Result<()> {
 pub fn exhaust_files(cluster: &Cluster, container: Container<'_>) -> Result<Fault> {
     let pid = first(cluster, container)?;
     let before = soft_limit_of_files(pid)?;
-    let open = fs::read_dir(format!("/proc/{pid}/fd"))?.count();
-    let set = move |limit: &str| -> Result<()> {
-        let limit = format!("--nofile={limit}:");
-        run("prlimit", &["--pid", &pid.to_string(), &limit])?;
-        Ok(())
-    };
     let what = format!("{}: {container} can open no file", cluster.name());
     let fault = Fault::new(what, move || {
         // A process that has ended took its limit along.
         if crate::process::is_alive(pid) {
-            set(&before)
+            limit_files(pid, &before)
         } else {
             Ok(())
         }
     });
-    set(&open.to_string())?;
+    // What is open stays open; every new number is too high.
+    limit_files(pid, "0")?;
     Ok(fault)
+}
+
+/// Sets the soft limit. As the process's own user: root may be without
+/// CAP_SYS_RESOURCE.
+fn limit_files(pid: Pid, limit: &str) -> Result<()> {
+    let user = format!("--reuid={}", owner(pid, "Uid:")?);
+    let group = format!("--regid={}", owner(pid, "Gid:")?);
+    let (pid, limit) = (format!("--pid={pid}"), format!("--nofile={limit}:"));
+    run(
+        "setpriv",
+        &[&user, &group, "--clear-groups", "prlimit", &pid, &limit],
+    )?;
+    Ok(())
+}
+
+/// A process's user or group.
+fn owner(pid: Pid, field: &str) -> Result<String> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let real = line.and_then(|line| line.split_whitespace().next());
+    Ok(real.context("the process has an owner")?.to_owned())
 }
 
 fn soft_limit_of_files(pid: Pid) -> Result<String> {

@@ -198,17 +198,18 @@ fn an_api_server_is_away() {
 fn a_volume_is_full() {
     let shared = application();
     let (east, pod) = (shared.cluster(EAST), pod(&shared, EAST));
-    let write = || {
+    let write = |file: &str| {
+        let path = format!("/scratch/{file}");
         let exec = ["-n", "lab", "exec", &pod, "-c", "web", "--", "/testapp"];
-        east.kubectl(&[&exec[..], &["write", "/scratch/file"]].concat())
+        east.kubectl(&[&exec[..], &["write", &path]].concat())
             .map_err(|error| format!("{error:#}"))
     };
-    write().unwrap();
+    write("before").unwrap();
     let fault = fill_disk(east, web(&pod), "/scratch").unwrap();
-    let said = write().unwrap_err();
+    let said = write("while").unwrap_err();
     assert!(said.contains("No space left"), "{said}");
     fault.undo().unwrap();
-    write().unwrap();
+    write("after").unwrap();
     let refused = fill_disk(east, web(&pod), "/");
     assert!(refused.is_err(), "the machine's disk is not filled");
 }
