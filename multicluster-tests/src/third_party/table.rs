@@ -77,6 +77,7 @@ pub const IMAGES: &[ThirdParty] = &[
     },
     ThirdParty {
         reference: "mesh.dev/tools:debian",
+        // For `busybox NAME`: there is no other `cat` or `grep`.
         packages: &["curl", "nghttp2-client", "busybox", "dash"],
         entrypoint: &["/entrypoint.sh"],
         files: &[script(
