@@ -1,20 +1,19 @@
 //! Images of the workspace's programs: one static file each, no registry.
 //!
-//! An image is written as an OCI archive (OCI image layout 1.0: a layer, a
-//! configuration, a manifest and an index).
+//! An image is written as an OCI archive.
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Write as _},
+    io::Read as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use anyhow::{Context as _, Result};
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::{command, paths::Paths};
+
+pub(crate) mod archive;
 
 /// What goes into one image.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +39,7 @@ const fn program(reference: &'static str, binary: &'static str, path: &'static s
 
 /// Who programs run as. Not the sidecar's user, whose connections are not
 /// redirected: applications must not have it.
-const NOBODY: u32 = 65532;
+pub(crate) const NOBODY: u32 = 65532;
 
 /// All images of the workspace.
 pub const WORKSPACE: [Image; 7] = [
@@ -161,92 +160,36 @@ fn make(paths: &Paths, image: &Image, folder: &Path) -> Result<Archive> {
 
 /// Writes `image` with `program` as an OCI archive.
 fn write_archive(out: File, image: &Image, program: &[u8]) -> Result<()> {
-    let layer = layer(image, program)?;
-    let config = json!({
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {
-            "Entrypoint": [format!("/{}", image.path)],
-            "User": image.user.to_string(),
-        },
-        "rootfs": {"type": "layers", "diff_ids": [digest(&layer)]},
-    })
-    .to_string()
-    .into_bytes();
-    let manifest = json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-    })
-    .to_string()
-    .into_bytes();
-    let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
-    entry["annotations"] = json!({"io.containerd.image.name": image.reference});
-    let index = json!({"schemaVersion": 2, "manifests": [entry]}).to_string();
-
-    let mut archive = tar::Builder::new(out);
-    append(
-        &mut archive,
-        "oci-layout",
-        br#"{"imageLayoutVersion":"1.0.0"}"#,
-        0o644,
-    )?;
-    append(&mut archive, "index.json", index.as_bytes(), 0o644)?;
-    for blob in [&layer, &config, &manifest] {
-        let name = digest(blob).replace("sha256:", "blobs/sha256/");
-        append(&mut archive, &name, blob, 0o644)?;
-    }
-    archive.into_inner()?.flush()?;
-    Ok(())
-}
-
-fn layer(image: &Image, program: &[u8]) -> Result<Vec<u8>> {
+    let config = archive::Config {
+        reference: image.reference,
+        entrypoint: &[&format!("/{}", image.path)],
+        environment: &[],
+        user: image.user,
+    };
     let mut layer = tar::Builder::new(Vec::new());
-    append(&mut layer, image.path, program, 0o755)?;
-    Ok(layer.into_inner()?)
-}
-
-fn append<W: std::io::Write>(
-    archive: &mut tar::Builder<W>,
-    name: &str,
-    content: &[u8],
-    mode: u32,
-) -> Result<()> {
-    let mut header = tar::Header::new_gnu();
-    header.set_size(u64::try_from(content.len())?);
-    header.set_mode(mode);
-    header.set_cksum();
-    Ok(archive.append_data(&mut header, name, content)?)
-}
-
-fn descriptor(media_type: &str, content: &[u8]) -> Value {
-    json!({"mediaType": media_type, "digest": digest(content), "size": content.len()})
-}
-
-fn digest(content: &[u8]) -> String {
-    let hash = Sha256::digest(content);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    archive::append(&mut layer, image.path, program, 0o755)?;
+    archive::write(out, &config, &layer.into_inner()?)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
     fn an_archive_names_its_image_and_holds_its_blobs() {
         let file = tempfile::NamedTempFile::new().unwrap();
         write_archive(file.reopen().unwrap(), &WORKSPACE[0], b"program").unwrap();
-        let mut archive = tar::Archive::new(file.reopen().unwrap());
+        let mut written = tar::Archive::new(file.reopen().unwrap());
         let mut names = Vec::new();
-        for entry in archive.entries().unwrap() {
+        for entry in written.entries().unwrap() {
             let mut entry = entry.unwrap();
             let name = entry.path().unwrap().display().to_string();
             let mut content = Vec::new();
             entry.read_to_end(&mut content).unwrap();
             if let Some(hash) = name.strip_prefix("blobs/sha256/") {
-                assert_eq!(digest(&content), format!("sha256:{hash}"));
+                assert_eq!(archive::digest(&content), format!("sha256:{hash}"));
             }
             if name == "index.json" {
                 let index: Value = serde_json::from_slice(&content).unwrap();

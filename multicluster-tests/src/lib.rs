@@ -24,3 +24,4 @@ mod pki;
 pub mod preflight;
 mod process;
 mod teardown;
+pub mod third_party;

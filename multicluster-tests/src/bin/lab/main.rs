@@ -2,13 +2,13 @@
 
 mod fault;
 
-use std::{io::Write as _, process::ExitCode};
+use std::{io::Write as _, path::Path, process::ExitCode, time::Instant};
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use mesh_lab::{
     agent, binaries, cluster::Cluster, demo, images, lab, machine::Machine, network, paths::Paths,
-    preflight,
+    preflight, third_party,
 };
 
 #[derive(Parser)]
@@ -41,7 +41,10 @@ enum Command {
     Binaries,
     /// Make the images whose programs changed; where a cluster is up, load them
     /// and restart what runs them
-    Images,
+    Images {
+        #[command(subcommand)]
+        action: Option<ImagesAction>,
+    },
     /// Show the firewall between the clusters, with its counters
     Firewall,
     /// Let TCP connections to a port pass between clusters
@@ -66,6 +69,13 @@ enum Command {
     /// Serve LoadBalancer addresses; started by `up`
     #[command(hide = true)]
     Agent { cluster: String, kubeconfig: String },
+}
+
+#[derive(Subcommand)]
+enum ImagesAction {
+    /// Make images of programs that others wrote (all, or those named), and
+    /// load them where a cluster is up
+    ThirdParty { names: Vec<String> },
 }
 
 #[derive(Subcommand)]
@@ -100,7 +110,10 @@ fn run(command: Command) -> Result<()> {
             preflight::check(&paths, &say)?;
             binaries::ensure(&paths, &say)
         }
-        Command::Images => make_images(&paths),
+        Command::Images { action: None } => make_images(&paths),
+        Command::Images {
+            action: Some(ImagesAction::ThirdParty { names }),
+        } => make_third_party(&paths, &names),
         Command::Firewall => print(&network::firewall()?),
         Command::Open { port } => network::open_port(port),
         Command::Close { port } => network::close_port(port),
@@ -122,13 +135,39 @@ fn say(text: &str) {
 fn make_images(paths: &Paths) -> Result<()> {
     binaries::ensure(paths, &say)?;
     for archive in images::make_all(paths)? {
-        let size = archive.path.metadata()?.len() >> 10;
-        println!("{size:>8} KiB  {}", archive.path.display());
+        show_size(&archive.path)?;
     }
     if lab::running(paths)?.is_empty() {
         return Ok(());
     }
     lab::Lab::attach(paths)?.load_images(&say)
+}
+
+fn make_third_party(paths: &Paths, names: &[String]) -> Result<()> {
+    let named = names.iter().map(|name| third_party::find(name));
+    let images: Vec<_> = if names.is_empty() {
+        third_party::IMAGES.iter().collect()
+    } else {
+        named.collect::<Result<_>>()?
+    };
+    let clusters = lab::running(paths)?;
+    for image in images {
+        let start = Instant::now();
+        let archive = third_party::make(paths, image)?;
+        for cluster in &clusters {
+            cluster.load_image(&archive)?;
+        }
+        show_size(&archive)?;
+        let seconds = start.elapsed().as_secs_f64();
+        println!("{:>14}  {} in {seconds:.1} s", "", image.reference);
+    }
+    Ok(())
+}
+
+fn show_size(archive: &Path) -> Result<()> {
+    let size = archive.metadata()?.len() >> 10;
+    println!("{size:>8} KiB  {}", archive.display());
+    Ok(())
 }
 
 fn up(paths: &Paths, clusters: &[String], nodes: u8) -> Result<()> {
