@@ -2,9 +2,9 @@
 //! namespace that plays the internet.
 //!
 //! It starts and stops clusters, makes images of the workspace's programs,
-//! opens ports between clusters and captures what crosses. It is no part of
-//! the product, and it talks to nothing but this machine and the package
-//! registries.
+//! opens ports between clusters, captures what crosses and delays or loses it.
+//! It is no part of the product, and it talks to nothing but this machine
+//! and the package registries.
 //!
 //! Main types: [`lab::Lab`], [`cluster::Cluster`], [`capture::Capture`].
 
@@ -21,4 +21,5 @@ pub mod paths;
 mod pki;
 pub mod preflight;
 mod process;
+pub mod relay;
 mod teardown;

@@ -5,7 +5,7 @@ use std::{io::Write as _, process::ExitCode};
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use mesh_lab::{
-    agent, binaries, cluster::Cluster, demo, images, lab, network, paths::Paths, preflight,
+    agent, binaries, cluster::Cluster, demo, images, lab, network, paths::Paths, preflight, relay,
 };
 
 #[derive(Parser)]
@@ -49,6 +49,9 @@ enum Command {
     /// Serve LoadBalancer addresses; started by `up`
     #[command(hide = true)]
     Agent { cluster: String, kubeconfig: String },
+    /// Be a bad path between networks; started by tests
+    #[command(hide = true)]
+    Relay(relay::Flags),
 }
 
 #[derive(Subcommand)]
@@ -93,6 +96,7 @@ fn run(command: Command) -> Result<()> {
             cluster,
             kubeconfig,
         } => agent::run(&find(&paths, &cluster)?, &kubeconfig),
+        Command::Relay(flags) => relay::run(&flags),
     }
 }
 
