@@ -2,11 +2,12 @@
 //! namespace that plays the internet.
 //!
 //! It starts and stops clusters, makes images of the workspace's programs,
-//! opens ports between clusters, captures what crosses and delays or loses it.
-//! It is no part of the product, and it talks to nothing but this machine
+//! opens ports between clusters, captures what crosses and makes their paths
+//! bad. It is no part of the product, and it talks to nothing but this machine
 //! and the package registries.
 //!
-//! Main types: [`lab::Lab`], [`cluster::Cluster`], [`capture::Capture`].
+//! Main types: [`lab::Lab`], [`cluster::Cluster`], [`capture::Capture`],
+//! [`fault::path::PathFault`].
 
 pub mod agent;
 pub mod binaries;
@@ -14,6 +15,7 @@ pub mod capture;
 pub mod cluster;
 pub mod command;
 pub mod demo;
+pub mod fault;
 pub mod images;
 pub mod lab;
 pub mod network;

@@ -42,12 +42,14 @@ impl Site {
         Ipv4Addr::new(10, 99, self.0, 100 + n)
     }
 
-    const fn router(self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 99, self.0, 1)
+    /// The cluster's interface in the WAN.
+    #[must_use]
+    pub fn bridge(self) -> String {
+        format!("br{}", self.0)
     }
 
-    fn bridge(self) -> String {
-        format!("br{}", self.0)
+    const fn router(self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 99, self.0, 1)
     }
 }
 
@@ -84,12 +86,18 @@ pub fn make_wan() -> Result<()> {
     Ok(())
 }
 
-const FIREWALL: &str = "
+/// The WAN's firewall. What comes out of a relay it has judged on its way in.
+pub const FIREWALL: &str = "
 table inet lab {
     set opened { type inet_service; elements = { 4143 } }
     counter dropped {}
+    chain relayed {
+        type filter hook prerouting priority raw;
+        iifname \"relay*\" notrack
+    }
     chain forward {
         type filter hook forward priority filter; policy drop;
+        iifname \"relay*\" accept
         ct state established,related accept
         iifname \"host0\" accept
         tcp dport @opened accept
@@ -126,7 +134,7 @@ pub fn make_node(cluster: &str, site: Site) -> Result<()> {
     sysctl(&node, "net.bridge.bridge-nf-call-iptables", "1")
 }
 
-fn sysctl(namespace: &str, name: &str, value: &str) -> Result<()> {
+pub(crate) fn sysctl(namespace: &str, name: &str, value: &str) -> Result<()> {
     let setting = format!("{name}={value}");
     run(
         "ip",

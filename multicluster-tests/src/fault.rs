@@ -1,0 +1,3 @@
+//! Faults that tests put into the lab, each undone by a guard.
+
+pub mod path;
