@@ -5,6 +5,7 @@
 pub mod address;
 pub mod dns;
 pub mod network;
+pub mod path;
 pub mod programs;
 pub mod resources;
 

@@ -2,11 +2,12 @@
 //! namespace that plays the internet.
 //!
 //! It starts and stops clusters, makes images of the workspace's programs,
-//! opens ports between clusters and captures what crosses. It is no part of
-//! the product, and it talks to nothing but this machine and the package
-//! registries.
+//! opens ports between clusters, captures what crosses and makes their paths
+//! bad. It is no part of the product, and it talks to nothing but this machine
+//! and the package registries.
 //!
-//! Main types: [`lab::Lab`], [`cluster::Cluster`], [`capture::Capture`].
+//! Main types: [`lab::Lab`], [`cluster::Cluster`], [`capture::Capture`],
+//! [`fault::path::PathFault`].
 
 pub mod agent;
 pub mod binaries;
@@ -23,5 +24,6 @@ pub mod paths;
 mod pki;
 pub mod preflight;
 mod process;
+pub mod relay;
 mod teardown;
 pub mod third_party;

@@ -45,12 +45,14 @@ impl Site {
         Ipv4Addr::new(10, 99, self.0, 100 + n)
     }
 
-    const fn router(self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 99, self.0, 1)
+    /// The cluster's interface in the WAN.
+    #[must_use]
+    pub fn bridge(self) -> String {
+        format!("br{}", self.0)
     }
 
-    pub(crate) fn bridge(self) -> String {
-        format!("br{}", self.0)
+    const fn router(self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 99, self.0, 1)
     }
 }
 
@@ -87,12 +89,18 @@ pub fn make_wan() -> Result<()> {
     Ok(())
 }
 
-const FIREWALL: &str = "
+/// The WAN's firewall. What comes out of a relay it has judged on its way in.
+pub const FIREWALL: &str = "
 table inet lab {
     set opened { type inet_service; elements = { 4143 } }
     counter dropped {}
+    chain relayed {
+        type filter hook prerouting priority raw;
+        iifname \"relay*\" notrack
+    }
     chain forward {
         type filter hook forward priority filter; policy drop;
+        iifname \"relay*\" accept
         ct state established,related accept
         iifname \"host0\" accept
         tcp dport @opened accept

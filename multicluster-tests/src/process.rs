@@ -126,7 +126,8 @@ pub(crate) fn stop(pids: &[Pid]) {
     }
 }
 
-fn wait_gone(pids: &[Pid], limit: Duration) -> bool {
+/// Waits until none is left; says whether that was within `limit`.
+pub(crate) fn wait_gone(pids: &[Pid], limit: Duration) -> bool {
     let start = Instant::now();
     while pids.iter().any(|pid| is_alive(*pid)) {
         if start.elapsed() > limit {

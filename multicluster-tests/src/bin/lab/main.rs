@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use mesh_lab::{
     agent, binaries, cluster::Cluster, demo, images, lab, machine::Machine, network, paths::Paths,
-    preflight, third_party,
+    preflight, relay, third_party,
 };
 
 #[derive(Parser)]
@@ -69,6 +69,9 @@ enum Command {
     /// Serve LoadBalancer addresses; started by `up`
     #[command(hide = true)]
     Agent { cluster: String, kubeconfig: String },
+    /// Be a bad path between networks; started by tests
+    #[command(hide = true)]
+    Relay(relay::Flags),
 }
 
 #[derive(Subcommand)]
@@ -125,6 +128,7 @@ fn run(command: Command) -> Result<()> {
             cluster,
             kubeconfig,
         } => agent::run(&find(&paths, &cluster)?, &kubeconfig),
+        Command::Relay(flags) => relay::run(&flags),
     }
 }
 
