@@ -84,6 +84,8 @@ pub fn make_wan() -> Result<()> {
         "route replace blackhole {LAB_NETWORK} metric 4096"
     ))?;
     sysctl(WAN, "net.ipv4.ip_forward", "1")?;
+    // What nodes of one cluster say to each other does not cross the firewall.
+    sysctl(WAN, "net.bridge.bridge-nf-call-iptables", "0")?;
     run_with_input("ip", &["netns", "exec", WAN, "nft", "-f", "-"], FIREWALL)
         .context("the WAN's firewall")?;
     Ok(())

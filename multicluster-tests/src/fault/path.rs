@@ -39,10 +39,12 @@ use nix::{
 };
 use serde_json::Value;
 
+use super::Fault;
 use crate::{
+    cluster::Cluster,
     command::ip,
     images::programs_folder,
-    network::sysctl,
+    network::{WAN, sysctl},
     process::{self, wait_gone},
     relay::{flags, path::Path, queue::Tally},
 };
@@ -63,6 +65,17 @@ pub struct PathFault {
     namespace: String,
     relay: Child,
     tables: Vec<u32>,
+}
+
+/// Makes packets between two clusters feel `path`, in both directions.
+///
+/// # Errors
+/// As [`PathFault::start`].
+pub fn bad_path(a: &Cluster, b: &Cluster, path: Path) -> Result<Fault> {
+    let what = format!("the path {} <-> {} is bad: {path}", a.name(), b.name());
+    let (a, b) = (a.site().bridge(), b.site().bridge());
+    let guard = PathFault::start(WAN, &a, &b, path)?;
+    Ok(Fault::new(what, move || guard.stop().map(drop)))
 }
 
 impl PathFault {

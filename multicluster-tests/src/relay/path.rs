@@ -1,6 +1,6 @@
 //! What a path does to packets.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use anyhow::{Result, ensure};
 
@@ -21,6 +21,22 @@ pub struct Path {
     jitter: Duration,
     loss: f64,
     rate: Option<u64>,
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} late, up to {:?} more, {} % lost",
+            self.delay,
+            self.jitter,
+            self.loss * 100.0
+        )?;
+        match self.rate {
+            Some(rate) => write!(f, ", {rate} bytes/s"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Path {

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use mesh_lab::{
     cluster::{Cluster, Container},
-    fault::{Fault, address, dns, network, programs, resources},
+    fault::{Fault, address, dns, network, path, programs, resources},
     paths::Paths,
+    relay::path::Path,
 };
 use nix::sys::signal::{SigSet, Signal};
 
@@ -29,6 +30,23 @@ enum Kind {
         /// Only from the first to the second
         #[arg(long)]
         one_way: bool,
+    },
+    /// What passes between two clusters is late, lost or slow
+    Path {
+        from: String,
+        to: String,
+        /// Milliseconds, each way
+        #[arg(long, default_value_t = 0)]
+        delay: u64,
+        /// Milliseconds that come on top at random
+        #[arg(long, default_value_t = 0)]
+        jitter: u64,
+        /// The share of packets that is lost, 0 to 1
+        #[arg(long, default_value_t = 0.0)]
+        loss: f64,
+        /// Bytes per second, each way
+        #[arg(long)]
+        rate: Option<u64>,
     },
     /// A port of the second cluster refuses the first
     Refuse { from: String, to: String, port: u16 },
@@ -119,6 +137,24 @@ fn start(paths: &Paths, kind: &Kind) -> Result<Option<Fault>> {
                 network::Way::Both
             };
             network::cut(&cluster(from)?, &cluster(to)?, way)
+        }
+        Kind::Path {
+            from,
+            to,
+            delay,
+            jitter,
+            loss,
+            rate,
+        } => {
+            let path = Path::default()
+                .with_delay(Duration::from_millis(*delay))?
+                .with_jitter(Duration::from_millis(*jitter))?
+                .with_loss(*loss)?;
+            let path = match rate {
+                Some(rate) => path.with_rate(*rate)?,
+                None => path,
+            };
+            path::bad_path(&cluster(from)?, &cluster(to)?, path)
         }
         Kind::Refuse { from, to, port } => network::refuse(&cluster(from)?, &cluster(to)?, *port),
         Kind::BlackHole { from, to, port } => {

@@ -14,9 +14,11 @@ use mesh_lab::{
         address::change_address,
         dns::{self, Answer},
         network::{Way, black_hole, cut, refuse},
+        path::bad_path,
         programs::{freeze_container, freeze_program, kill_container, stop_program},
         resources::{exhaust_files, exhaust_memory, fill_disk},
     },
+    relay::path::Path,
 };
 use nix::sys::signal::Signal;
 
@@ -104,6 +106,25 @@ fn a_link_is_cut_one_way() {
     assert_eq!(accepted(west, east), 0, "nothing reached east");
     assert!(accepted(east, west) > 0, "east was reached");
     assert!(answers(&shared, &url));
+}
+
+#[test]
+fn a_path_is_slow() {
+    let shared = application();
+    let (west, east) = (shared.cluster(WEST), shared.cluster(EAST));
+    let url = url(&shared);
+    let delay = Duration::from_millis(200);
+    let took = || {
+        let start = Instant::now();
+        assert!(answers(&shared, &url));
+        start.elapsed()
+    };
+    let path = Path::default().with_delay(delay).unwrap();
+    let fault = bad_path(west, east, path).unwrap();
+    // One round trip opens the connection, and one is the request's.
+    assert!(took() >= delay * 4);
+    fault.undo().unwrap();
+    eventually("it is fast again", west, || took() < delay * 4);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Traffic goes on while things break.
 
+use std::time::Duration;
+
+use mesh_lab::{fault::path::bad_path, relay::path::Path};
 use serde_json::Value;
 
 use super::installed::{EAST, Load, WEST, answer, call, client, linked, rolled_out};
@@ -117,4 +120,18 @@ fn pods(shared: &Shared, cluster: &str) -> Vec<String> {
         .iter()
         .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
         .collect()
+}
+
+#[test]
+fn a_bad_path_makes_requests_late_and_fails_none() {
+    let shared = linked();
+    let path = Path::default()
+        .with_delay(Duration::from_millis(50))
+        .and_then(|path| path.with_loss(0.02))
+        .unwrap();
+    let fault = bad_path(shared.cluster(WEST), shared.cluster(EAST), path).unwrap();
+    let report = Load::start(&shared, "http://web-east", "10s").report();
+    fault.undo().unwrap();
+    let median = report["latency_ms"]["p50"].as_f64();
+    assert!(median >= Some(100.0), "a round trip takes 100 ms: {report}");
 }
