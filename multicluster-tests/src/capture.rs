@@ -1,4 +1,5 @@
-//! Packet capture at the WAN: everything that crosses between clusters.
+//! Packet capture at the WAN, where everything passes that crosses between
+//! clusters, and on nodes, where everything passes that pods say to each other.
 
 use std::{
     fs,
@@ -13,7 +14,11 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{command, network::WAN};
+use crate::{
+    cluster::Cluster,
+    command,
+    network::{WAN, node_namespace},
+};
 
 /// A capture that runs; it ends when dropped.
 pub struct Capture {
@@ -27,11 +32,23 @@ pub struct Captured {
 }
 
 impl Capture {
-    /// Starts to capture, and returns when packets are being captured.
+    /// Starts to capture at the WAN, and returns when packets are being captured.
     ///
     /// # Errors
     /// If tcpdump does not start.
     pub fn start() -> Result<Self> {
+        Self::in_namespace(WAN)
+    }
+
+    /// The same, on the first node of `cluster`: also what does not leave it.
+    ///
+    /// # Errors
+    /// If tcpdump does not start.
+    pub fn on_node(cluster: &Cluster) -> Result<Self> {
+        Self::in_namespace(&node_namespace(cluster.name()))
+    }
+
+    fn in_namespace(namespace: &str) -> Result<Self> {
         let file = tempfile::Builder::new()
             .suffix(".pcap")
             .tempfile()?
@@ -40,7 +57,7 @@ impl Capture {
             .args([
                 "netns",
                 "exec",
-                WAN,
+                namespace,
                 "tcpdump",
                 "-i",
                 "any",

@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
@@ -46,6 +46,17 @@ impl Stage {
 
     pub(super) fn kubeconfig(&self) -> String {
         self.kubeconfig.display().to_string()
+    }
+
+    /// How to find the lab's kubectl, where there is no other.
+    pub(super) fn path_hint(&self) -> String {
+        let users = std::env::var("PATH").unwrap_or_default();
+        let there = |folder: &str| Path::new(folder).join("kubectl").exists();
+        if users.split(':').any(there) {
+            return String::new();
+        }
+        let lab = Paths::from_env().kubernetes();
+        format!("   export PATH=$PATH:{}\n", lab.display())
     }
 
     pub(super) fn title(&self, text: &str) {

@@ -34,12 +34,13 @@ const CLIENT: &str = "kubectl --context west -n shop exec deploy/client -c clien
 
 pub(super) fn things_to_try(stage: &Stage) -> String {
     format!(
-        "   export KUBECONFIG={}\n   \
+        "   export KUBECONFIG={}\n{}   \
          {CLIENT} get http://web.east\n   \
          kubectl --context east -n shop label service vault mesh.dev/exported=true   # then: get http://vault-east\n   \
          kubectl --context west get links -o yaml\n   \
          (make demo-down removes everything)",
-        stage.kubeconfig()
+        stage.kubeconfig(),
+        stage.path_hint()
     )
 }
 

@@ -2,7 +2,7 @@
 
 use mesh_lab::capture::Capture;
 
-use super::installed::{CLIENT, WEST, call, client, header, linked};
+use super::installed::{CLIENT, WEST, call, client, header, linked, with_stranger};
 use crate::shared::eventually;
 
 const MARKER: &str = "plaintext-marker-5b2e";
@@ -84,7 +84,7 @@ fn inside_a_cluster_pods_see_who_calls() {
 }
 
 #[test]
-fn no_plaintext_byte_crosses() {
+fn t8_no_plaintext_byte_crosses() {
     let shared = linked();
     let capture = Capture::start().unwrap();
     let url = format!("http://web-east/{MARKER}");
@@ -97,4 +97,24 @@ fn no_plaintext_byte_crosses() {
     let between = "net 10.99.1.0/24 and net 10.99.2.0/24";
     let others = format!("{between} and not tcp port {GATEWAY_PORT}");
     assert_eq!(captured.count(&others).unwrap(), 0, "other traffic crossed");
+}
+
+#[test]
+fn t8_no_plaintext_byte_passes_between_pods_of_a_cluster() {
+    let shared = linked();
+    let west = shared.cluster(WEST);
+    let url = format!("http://web/{MARKER}");
+    let capture = Capture::on_node(west).unwrap();
+    assert!(client(&shared, &["get", &url]).unwrap().contains(MARKER));
+    let captured = capture.stop().unwrap();
+    assert!(captured.packets_of_port(GATEWAY_PORT).unwrap() > 0);
+    assert_eq!(captured.occurrences(MARKER.as_bytes()).unwrap(), 0);
+
+    // The same capture shows a request of a pod without a sidecar.
+    let capture = Capture::on_node(west).unwrap();
+    with_stranger(&shared, |stranger| {
+        assert!(stranger(&url).unwrap().contains(MARKER));
+    });
+    let captured = capture.stop().unwrap();
+    assert!(captured.occurrences(MARKER.as_bytes()).unwrap() > 0);
 }

@@ -1,8 +1,18 @@
 //! Traffic goes on while things break.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mesh_lab::{fault::path::bad_path, relay::path::Path};
+use anyhow::Result;
+use mesh_lab::{
+    cluster::Container,
+    fault::{
+        Fault,
+        network::{Way, black_hole, cut, refuse},
+        path::bad_path,
+        programs::freeze_container,
+    },
+    relay::path::Path,
+};
 use serde_json::Value;
 
 use super::installed::{EAST, Load, WEST, answer, call, client, linked, rolled_out};
@@ -134,4 +144,56 @@ fn a_bad_path_makes_requests_late_and_fails_none() {
     fault.undo().unwrap();
     let median = report["latency_ms"]["p50"].as_f64();
     assert!(median >= Some(100.0), "a round trip takes 100 ms: {report}");
+}
+
+/// How soon a dead cluster must be given up.
+const FAIL_OVER: Duration = Duration::from_secs(15);
+
+#[test]
+fn r1_a_cluster_that_is_dead_in_any_way_is_left_within_15_seconds() {
+    let shared = linked();
+    let (west, east) = (shared.cluster(WEST), shared.cluster(EAST));
+    west.apply(SPLIT).unwrap();
+    let gateway = pod_of(&shared, EAST, "mesh-multicluster", "mesh-gateway");
+    let gateway = Container {
+        namespace: "mesh-multicluster",
+        pod: &gateway,
+        name: "mesh-gateway",
+    };
+    let port = 4143;
+    let faults: [(&str, &dyn Fn() -> Result<Fault>); 4] = [
+        ("refused", &|| refuse(west, east, port)),
+        ("black-holed", &|| black_hole(west, east, port)),
+        ("frozen", &|| freeze_container(east, gateway)),
+        ("replies lost", &|| cut(east, west, Way::Forth)),
+    ];
+    for (name, fault) in faults {
+        eventually("east answers for web", west, || answered_by(&shared, EAST));
+        let fault = fault().unwrap();
+        let start = Instant::now();
+        eventually("west answers for web", west, || answered_by(&shared, WEST));
+        let took = start.elapsed();
+        println!("{name}: west answered after {took:?}");
+        assert!(took < FAIL_OVER, "{name}: {took:?}");
+        fault.undo().unwrap();
+    }
+    eventually("east answers again", west, || answered_by(&shared, EAST));
+    west.kubectl(&["-n", "shop", "delete", "trafficsplit", "web"])
+        .unwrap();
+    eventually("web is west's again", west, || answered_by(&shared, WEST));
+}
+
+/// Whether `cluster` answers for `web` in west, soon.
+fn answered_by(shared: &Shared, cluster: &str) -> bool {
+    let get = ["get", "http://web", "--timeout", "3s"];
+    client(shared, &get).is_ok_and(|text| answer(&text)["cluster"] == cluster)
+}
+
+fn pod_of(shared: &Shared, cluster: &str, namespace: &str, app: &str) -> String {
+    let (label, path) = (
+        format!("app={app}"),
+        "-o=jsonpath={.items[0].metadata.name}",
+    );
+    let words = ["-n", namespace, "get", "pods", "-l", &label, path];
+    shared.cluster(cluster).kubectl(&words).expect("a pod")
 }

@@ -19,6 +19,7 @@ pub(super) const EAST: &str = "east";
 pub(super) const CLIENT: &str = "spiffe://west/ns/shop/sa/client";
 
 const SHOP_EAST: &str = include_str!("../../../manifests/shop-east.yaml");
+const STRANGER: &str = include_str!("../../../manifests/stranger-west.yaml");
 const SHOP_WEST: &str = include_str!("../../../manifests/shop-west.yaml");
 
 /// The application's manifests.
@@ -110,6 +111,31 @@ pub(super) fn mesh(arguments: &[&str], input: &str) -> String {
     let (printed, said) = (text(output.stdout), text(output.stderr));
     assert!(output.status.success(), "mesh {arguments:?}: {said}");
     printed
+}
+
+/// Runs `test` with a way to send requests from a pod in west without a sidecar.
+pub(super) fn with_stranger(
+    shared: &Shared,
+    test: impl FnOnce(&dyn Fn(&str) -> Result<String, String>),
+) {
+    let west = shared.cluster(WEST);
+    west.apply(STRANGER).expect("the pod");
+    let ready = [
+        "-n",
+        "shop",
+        "wait",
+        "--for=condition=Ready",
+        "pod/stranger",
+    ];
+    west.kubectl(&[&ready[..], &["--timeout=60s"]].concat())
+        .expect("the pod starts");
+    test(&|url| {
+        let pod = ["-n", "shop", "exec", "stranger", "--", "/testapp", "get"];
+        west.kubectl(&[&pod[..], &[url]].concat())
+            .map_err(|error| format!("{error:#}"))
+    });
+    west.kubectl(&["-n", "shop", "delete", "pod", "stranger", "--now"])
+        .expect("the pod ends");
 }
 
 /// Runs `testapp` in the client's pod in west; the error is what it said.

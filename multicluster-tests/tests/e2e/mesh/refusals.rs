@@ -14,12 +14,11 @@ use tokio::{
 };
 
 use super::{
-    installed::{CLIENT, EAST, WEST, answer, client, linked},
+    installed::{CLIENT, EAST, WEST, answer, client, linked, with_stranger},
     intruder::{cluster_ip, intrude, knock, request, told},
 };
-use crate::shared::{Shared, eventually};
+use crate::shared::eventually;
 
-const STRANGER: &str = include_str!("../../../manifests/stranger-west.yaml");
 /// Ports of the exported pod that its Service does not have: an echo of the
 /// application, the sidecar's own, and one where nobody listens.
 const UNEXPORTED: [u16; 3] = [9091, 4191, 1];
@@ -154,28 +153,19 @@ fn a_client_of_a_stranger_s_root_is_refused() {
 #[test]
 fn an_unmeshed_pod_that_calls_a_mirror_is_refused_at_once() {
     let shared = linked();
-    let west = shared.cluster(WEST);
-    west.apply(STRANGER).unwrap();
-    let ready = "--for=condition=Ready";
-    west.kubectl(&["-n", "shop", "wait", ready, "pod/stranger", "--timeout=60s"])
-        .unwrap();
-    let stranger = |url: &str| {
-        let pod = ["-n", "shop", "exec", "stranger", "--", "/testapp", "get"];
-        west.kubectl(&[&pod[..], &[url]].concat())
-            .map_err(|error| format!("{error:#}"))
-    };
-    // It can call what is in its own cluster.
-    let local = stranger("http://web").expect("web in west");
-    assert_eq!(answer(&local)["cluster"], "west");
+    with_stranger(&shared, |stranger| {
+        // It can call what is in its own cluster.
+        let local = stranger("http://web").expect("web in west");
+        assert_eq!(answer(&local)["cluster"], "west");
 
-    let capture = Capture::start().unwrap();
-    let start = Instant::now();
-    let refused = stranger("http://web-east").expect_err("no way");
-    let took = start.elapsed();
-    assert!(refused.contains("refused"), "{refused}");
-    assert!(took < Duration::from_secs(2), "refused after {took:?}");
-    assert_eq!(syns_to_gateways(capture), 0, "something left the cluster");
-    remove_stranger(&shared);
+        let capture = Capture::start().unwrap();
+        let start = Instant::now();
+        let refused = stranger("http://web-east").expect_err("no way");
+        let took = start.elapsed();
+        assert!(refused.contains("refused"), "{refused}");
+        assert!(took < Duration::from_secs(2), "refused after {took:?}");
+        assert_eq!(syns_to_gateways(capture), 0, "something left the cluster");
+    });
 }
 
 /// New connections to a gateway.
@@ -184,11 +174,4 @@ fn syns_to_gateways(capture: Capture) -> usize {
     captured
         .count("tcp dst port 4143 and tcp[tcpflags] == tcp-syn")
         .expect("a filter")
-}
-
-fn remove_stranger(shared: &Shared) {
-    shared
-        .cluster(WEST)
-        .kubectl(&["-n", "shop", "delete", "pod", "stranger", "--wait=false"])
-        .expect("the pod");
 }
