@@ -11,12 +11,13 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
+    time::Instant,
 };
 
 use mesh_core::destination::{Endpoint, Protocol};
 use mesh_dataplane::{
     links::LinksReceiver,
-    peer::{Peer, PeerAddress, Peers},
+    peer::{Peer, PeerAddress, PeerConnection, PeerError, Peers},
 };
 use mesh_net::{
     accept::{Accepted, Acceptor},
@@ -30,6 +31,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, debug_span};
 
 use self::{
+    balancer::EndpointState,
     discovery::Discovery,
     target::{Kind, Target},
 };
@@ -149,6 +151,33 @@ impl Outbound {
         } else {
             Ok(())
         }
+    }
+
+    /// A connection to the sidecar of `endpoint`. That it cannot be had is noted
+    /// and counted, also when whoever asked has given up by then.
+    async fn connect(
+        self: &Arc<Self>,
+        endpoint: &Arc<EndpointState>,
+        peer: Peer,
+    ) -> Result<PeerConnection, PeerError> {
+        if let Some(open) = self.peers.open_connection(&peer) {
+            return Ok(open);
+        }
+        let identity = peer.identity.clone();
+        let (this, endpoint) = (self.clone(), endpoint.clone());
+        // It ends within the deadline of a connection.
+        let opening = tokio::spawn(async move {
+            let result = this.peers.connection(&peer).await;
+            if let Err(error) = &result {
+                debug!(%error, "endpoint");
+                this.metrics.attempt_failed(error.reason());
+                endpoint.failed(Instant::now());
+            }
+            result
+        });
+        opening
+            .await
+            .unwrap_or(Err(PeerError::Timeout { identity }))
     }
 
     /// How the sidecar of `endpoint` is reached; none if it has no sidecar, or

@@ -160,6 +160,15 @@ impl Peers {
         }
     }
 
+    /// A connection to `peer` that takes one more request, if there is one.
+    #[must_use]
+    pub fn open_connection(&self, peer: &Peer) -> Option<PeerConnection> {
+        let slot = self.pool.slot(Key::of(peer), Instant::now());
+        let slot = slot.try_lock().ok()?;
+        let open = slot.as_ref().filter(|open| open.takes_requests())?;
+        Some(PeerConnection(open.sender.clone()))
+    }
+
     /// Whoever finds no connection opens it; the others wait for that.
     async fn ready(&self, peer: &Peer, slot: &pool::Slot) -> Result<PeerConnection, PeerError> {
         let mut slot = slot.lock().await;

@@ -6,7 +6,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -29,10 +29,14 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// How long TLS and HTTP/2 may take after that.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// How often a gateway is asked for a sign of life, and how long that may take.
-const PING: Duration = Duration::from_secs(5);
-const PONG: Duration = Duration::from_secs(4);
+const PING: Duration = Duration::from_secs(3);
+const PONG: Duration = Duration::from_secs(3);
 /// How long it may take to find or open a connection that takes a stream.
 const OPEN: Duration = Duration::from_secs(6);
+/// How long a gateway is left alone after it could not be reached, first and at
+/// most: who asks meanwhile hears so at once and goes elsewhere.
+const SHORTEST_REST: Duration = Duration::from_millis(500);
+const LONGEST_REST: Duration = Duration::from_secs(5);
 /// Bytes on their way per stream and per connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -83,6 +87,14 @@ pub enum TunnelError {
         /// The link.
         link: Arc<str>,
     },
+    /// It could not be reached a moment ago.
+    #[error("the gateway of {link} is left alone for a moment: {said}")]
+    Resting {
+        /// The link.
+        link: Arc<str>,
+        /// What happened then.
+        said: Arc<str>,
+    },
 }
 
 /// The pool of connections to gateways. Clones share it.
@@ -93,8 +105,61 @@ pub struct Tunnels {
     pool: Arc<Mutex<HashMap<Gateway, Slot>>>,
 }
 
-/// The connection to one gateway; who finds none opens it, others wait.
-type Slot = Arc<AsyncMutex<Option<Outer>>>;
+/// The way to one gateway; who finds no connection opens it, others wait.
+type Slot = Arc<AsyncMutex<Way>>;
+
+/// The connection to a gateway if there is one, and else why not.
+#[derive(Default)]
+struct Way {
+    outer: Option<Outer>,
+    trouble: Option<Trouble>,
+}
+
+/// A gateway that could not be reached.
+struct Trouble {
+    failures: u32,
+    until: Instant,
+    said: Arc<str>,
+}
+
+impl Way {
+    /// A connection that takes one more stream.
+    fn usable(&self) -> Option<&Outer> {
+        let takes_more = |outer: &&Outer| !outer.is_closing() && !outer.is_full();
+        self.outer.as_ref().filter(takes_more)
+    }
+
+    /// Why nobody should try now.
+    fn rests(&self, now: Instant) -> Option<&Trouble> {
+        self.trouble.as_ref().filter(|trouble| trouble.until > now)
+    }
+
+    fn opened(&mut self, sender: SendRequest<Bytes>) -> Outer {
+        let fresh = Outer {
+            sender,
+            streams: Streams::default(),
+        };
+        self.outer = Some(fresh.clone());
+        self.trouble = None;
+        fresh
+    }
+
+    fn failed(&mut self, error: &TunnelError, now: Instant) {
+        let failures = self.trouble.as_ref().map_or(0, |trouble| trouble.failures);
+        self.trouble = Some(Trouble {
+            failures: failures.saturating_add(1),
+            until: now + rest(failures),
+            said: error.to_string().into(),
+        });
+    }
+}
+
+/// How long a gateway is left alone after it has failed so often before.
+fn rest(failures: u32) -> Duration {
+    SHORTEST_REST
+        .saturating_mul(2_u32.saturating_pow(failures))
+        .min(LONGEST_REST)
+}
 
 /// A connection to a gateway. It closes when no stream and no clone is left.
 #[derive(Clone)]
@@ -159,20 +224,34 @@ impl Tunnels {
     /// A connection that takes one more stream. One that does not is left to
     /// its streams, and closes when they have ended.
     async fn connection(&self, link: &Link) -> Result<Outer, TunnelError> {
-        let slot = self.slot(&link.gateway);
-        let mut slot = slot.lock().await;
-        if let Some(outer) = &*slot
-            && !outer.is_closing()
-            && !outer.is_full()
-        {
+        let mut way = self.slot(&link.gateway).lock_owned().await;
+        if let Some(outer) = way.usable() {
             return Ok(outer.clone());
         }
-        let fresh = Outer {
-            sender: self.dial(link).await?,
-            streams: Streams::default(),
-        };
-        *slot = Some(fresh.clone());
-        Ok(fresh)
+        if let Some(trouble) = way.rests(Instant::now()) {
+            return Err(TunnelError::Resting {
+                link: link.name.clone(),
+                said: trouble.said.clone(),
+            });
+        }
+        // By a task of its own, that ends within its deadline: what it finds
+        // out is not lost when the caller gives up.
+        let (this, link) = (self.clone(), link.clone());
+        let name = link.name.clone();
+        let opening = tokio::spawn(async move {
+            let dialled = timeout(OPEN, this.dial(&link)).await;
+            let dialled = dialled.unwrap_or(Err(TunnelError::Timeout { link: link.name }));
+            match dialled {
+                Ok(sender) => Ok(way.opened(sender)),
+                Err(error) => {
+                    way.failed(&error, Instant::now());
+                    Err(error)
+                }
+            }
+        });
+        opening
+            .await
+            .unwrap_or(Err(TunnelError::Timeout { link: name }))
     }
 
     fn slot(&self, gateway: &Gateway) -> Slot {
@@ -182,7 +261,9 @@ impl Tunnels {
         pool.retain(|known, slot| {
             known == gateway
                 || Arc::strong_count(slot) > 1
-                || slot.try_lock().is_ok_and(|slot| slot.is_some())
+                || slot
+                    .try_lock()
+                    .is_ok_and(|way| way.outer.is_some() || way.rests(Instant::now()).is_some())
         });
         pool.entry(gateway.clone()).or_default().clone()
     }
@@ -321,4 +402,27 @@ fn connect_request(target: Target) -> Request<()> {
         headers.insert(mesh1::ENDPOINT, value);
     }
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r1_a_gateway_that_fails_is_left_alone_longer_each_time() {
+        let rests: Vec<u128> = (0..6).map(|n| rest(n).as_millis()).collect();
+        assert_eq!(rests, [500, 1000, 2000, 4000, 5000, 5000]);
+        assert_eq!(rest(u32::MAX), LONGEST_REST);
+
+        let (mut way, now) = (Way::default(), Instant::now());
+        assert!(way.rests(now).is_none());
+        let error = TunnelError::Timeout {
+            link: "east".into(),
+        };
+        way.failed(&error, now);
+        assert!(way.rests(now).is_some());
+        assert!(way.rests(now + rest(0)).is_none(), "one may try again");
+        way.failed(&error, now);
+        assert!(way.rests(now + rest(0)).is_some());
+    }
 }

@@ -46,6 +46,7 @@ pub(super) async fn answer(
         return our_answer(StatusCode::BAD_REQUEST, "the request's body broke off");
     };
     let start = Instant::now();
+    let mut repeated = false;
     for attempt in 0..ATTEMPTS {
         let state = target.current();
         let Some((route, endpoint)) = state.pick(Instant::now()) else {
@@ -63,11 +64,18 @@ pub(super) async fn answer(
                 return response;
             }
             Err(Failed::Received(message)) => {
-                return our_answer(StatusCode::BAD_GATEWAY, message);
-            }
-            Err(Failed::Unsent { reason, body: back }) => {
-                outbound.metrics.attempt_failed(reason);
+                outbound.metrics.attempt_failed("broken");
                 endpoint.failed(Instant::now());
+                // Doing it twice is as good as once (RFC 9110 §9.2.2); a third
+                // time would be a storm.
+                let may_repeat = head.method.is_idempotent() && !repeated;
+                match next.filter(|_| may_repeat) {
+                    Some(kept) => body = kept,
+                    None => return our_answer(StatusCode::BAD_GATEWAY, message),
+                }
+                repeated = true;
+            }
+            Err(Failed::Unsent { body: back }) => {
                 body = match (next, back) {
                     (Some(kept), _) => kept,
                     (None, Some(back)) => RequestBody::Streaming(back),
@@ -89,24 +97,27 @@ pub(super) async fn answer(
 
 /// Why there is no answer.
 enum Failed {
-    /// Nobody has received the request; the body, if it is still whole.
-    Unsent {
-        reason: &'static str,
-        body: Option<Body>,
-    },
+    /// Nobody has received the request, and the endpoint is marked for it; the
+    /// body, if it is still whole.
+    Unsent { body: Option<Body> },
     /// Somebody may have.
     Received(&'static str),
 }
 
 /// Sends the request to one endpoint.
 async fn send(
-    outbound: &Outbound,
-    state: &EndpointState,
+    outbound: &Arc<Outbound>,
+    state: &Arc<EndpointState>,
     head: &Parts,
     body: Body,
 ) -> Result<Response<Body>, Failed> {
     let endpoint = state.endpoint();
     let mut request = clone_head(head).map(|()| body);
+    let unsent = |reason: &'static str, body| {
+        outbound.metrics.attempt_failed(reason);
+        state.failed(Instant::now());
+        Failed::Unsent { body }
+    };
     // Latency is the endpoint's, not that of the way being opened.
     let mut start = Instant::now();
     let response = match outbound.peer(endpoint) {
@@ -116,10 +127,7 @@ async fn send(
             sent.map_err(|error| {
                 debug!(%address, %error, "endpoint");
                 if error.is_connect() {
-                    Failed::Unsent {
-                        reason: "unreachable",
-                        body: None,
-                    }
+                    unsent("unreachable", None)
                 } else {
                     Failed::Received("the endpoint broke off")
                 }
@@ -130,25 +138,17 @@ async fn send(
                 set_authority(&mut request, authority);
             }
             address_as_mesh(&mut request);
-            let mut connection = match outbound.peers.connection(&peer).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    debug!(%error, "endpoint");
-                    return Err(Failed::Unsent {
-                        reason: error.reason(),
-                        body: Some(request.into_body()),
-                    });
-                }
+            let Ok(mut connection) = outbound.connect(state, peer).await else {
+                return Err(Failed::Unsent {
+                    body: Some(request.into_body()),
+                });
             };
             start = Instant::now();
             let sent = connection.request(endpoint.address.port(), request).await;
             sent.map_err(|error| {
                 debug!(%error, "endpoint");
                 match error.unsent {
-                    Some(request) => Failed::Unsent {
-                        reason: "closed",
-                        body: Some(request.into_body()),
-                    },
+                    Some(request) => unsent("closed", Some(request.into_body())),
                     None => Failed::Received("the endpoint broke off"),
                 }
             })?
@@ -157,7 +157,7 @@ async fn send(
     if let Some(reason) = Reason::from_headers(response.headers())
         && endpoint.mesh.is_some()
     {
-        return refused(reason);
+        return refused(reason, unsent);
     }
     let now = Instant::now();
     state.answered(now.saturating_duration_since(start), now);
@@ -169,13 +169,13 @@ async fn send(
 }
 
 /// The peer's sidecar did not let the request through to its application.
-fn refused(reason: Reason) -> Result<Response<Body>, Failed> {
+fn refused(
+    reason: Reason,
+    unsent: impl FnOnce(&'static str, Option<Body>) -> Failed,
+) -> Result<Response<Body>, Failed> {
     match reason {
         Reason::ConnectFailed | Reason::Overloaded | Reason::Draining | Reason::UnknownEndpoint => {
-            Err(Failed::Unsent {
-                reason: reason.as_str(),
-                body: None,
-            })
+            Err(unsent(reason.as_str(), None))
         }
         Reason::NotAllowed | Reason::BadRequest | Reason::TooManyHops => {
             let message = format!("the peer refused: {}", reason.as_str());

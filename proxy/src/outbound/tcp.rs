@@ -1,6 +1,6 @@
 //! Opaque bytes: one endpoint for the whole connection.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use mesh_net::{copy::copy, replay::Replay};
 use tokio::net::TcpStream;
@@ -14,7 +14,7 @@ const ATTEMPTS: usize = 5;
 
 /// Carries `client` to an endpoint of `target`.
 pub(super) async fn carry(
-    outbound: &Outbound,
+    outbound: &Arc<Outbound>,
     mut client: Replay<TcpStream>,
     target: &Target,
 ) -> Result<(), Ended> {
@@ -44,7 +44,7 @@ enum Server {
 }
 
 /// A connection to the endpoint; none, noted and counted, if there is none.
-async fn connect(outbound: &Outbound, state: &EndpointState) -> Option<Server> {
+async fn connect(outbound: &Arc<Outbound>, state: &Arc<EndpointState>) -> Option<Server> {
     // Latency is the endpoint's, not that of the way being opened.
     let mut start = Instant::now();
     let endpoint = state.endpoint();
@@ -62,15 +62,7 @@ async fn connect(outbound: &Outbound, state: &EndpointState) -> Option<Server> {
             }
         },
         Way::Mesh(peer) => {
-            let connection = outbound.peers.connection(&peer).await;
-            let mut connection = match connection {
-                Ok(connection) => connection,
-                Err(error) => {
-                    debug!(%error, "endpoint");
-                    failed(error.reason());
-                    return None;
-                }
-            };
+            let mut connection = outbound.connect(state, peer).await.ok()?;
             start = Instant::now();
             match connection.tcp(endpoint.address.port()).await {
                 Ok(stream) => Server::Mesh(stream),
