@@ -7,3 +7,4 @@ mod installed;
 mod intruder;
 mod refusals;
 mod repeated;
+mod third_party;
