@@ -41,6 +41,8 @@ impl Capture {
     }
 
     /// The same, on the first node of `cluster`: also what does not leave it.
+    /// Its own programs' loopback is left out: the kubelet and containerd speak
+    /// there, in plain words, of what `kubectl exec` runs.
     ///
     /// # Errors
     /// If tcpdump does not start.
@@ -70,6 +72,7 @@ impl Capture {
                 "-w",
             ])
             .arg(&file)
+            .args(["not", "net", "127.0.0.0/8"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
