@@ -7,7 +7,6 @@ mod node;
 use std::{
     collections::BTreeMap,
     fs,
-    net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -16,15 +15,15 @@ use anyhow::{Context as _, Result, bail};
 use nix::unistd::Pid;
 
 use crate::{
+    addresses::{Family, IpFamilies, Site},
     command,
     images::Archive,
-    network::{self, Site},
+    network,
     paths::Paths,
     pki::{self, Authority, Identity},
     process::Programs,
 };
 
-pub(crate) use config::POD_NETWORK;
 pub(crate) use node::Node;
 
 /// How long a program may take until it answers.
@@ -76,6 +75,7 @@ fn runs(deployment: &serde_json::Value, images: &[&str]) -> bool {
 pub struct Cluster {
     name: String,
     site: Site,
+    families: IpFamilies,
     folder: PathBuf,
     kubernetes: PathBuf,
     kubectl: String,
@@ -86,10 +86,12 @@ impl Cluster {
     /// The `index`th cluster, from 1.
     #[must_use]
     pub fn new(paths: &Paths, name: &str, index: u8) -> Self {
+        let folder = paths.cluster(name);
         Self {
             name: name.to_owned(),
             site: Site::new(index),
-            folder: paths.cluster(name),
+            families: IpFamilies::kept(&folder),
+            folder,
             kubernetes: paths.kubernetes(),
             kubectl: paths.kubectl().display().to_string(),
             kubeconfig: paths.kubeconfig(),
@@ -106,6 +108,12 @@ impl Cluster {
     #[must_use]
     pub const fn site(&self) -> Site {
         self.site
+    }
+
+    /// The versions of IP that it speaks.
+    #[must_use]
+    pub const fn families(&self) -> IpFamilies {
+        self.families
     }
 
     /// The program `kubectl`.
@@ -194,7 +202,7 @@ impl Cluster {
             };
             fs::create_dir_all(node.folder())?;
         }
-        network::make_site(self.site)?;
+        network::make_site(self.site, self.families)?;
         let nodes = self.nodes();
         for node in &nodes {
             network::make_node(*node)?;
@@ -220,9 +228,8 @@ impl Cluster {
             self.launch(*node, &["kubelet", "kube-proxy"])?;
         }
         self.launch_agent(&programs)?;
-        self.until(&programs, "CoreDNS is applied", || {
-            self.apply(dns::MANIFEST).is_ok()
-        })?;
+        let dns = dns::manifest(config::dns(self.families));
+        self.until(&programs, "CoreDNS is applied", || self.apply(&dns).is_ok())?;
         self.until(&programs, "all nodes are Ready", || self.nodes_are_ready())?;
         report("all nodes are Ready");
         self.until(&programs, "DNS is ready", || self.dns_is_ready())?;
@@ -339,6 +346,14 @@ impl Cluster {
         let authority = Authority::new(&self.name)?;
         let pki = |file: &str| self.folder.join("pki").join(file);
         pki::write_private(&pki("ca.crt"), &authority.certificate())?;
+        let of_server = |family: &Family| {
+            [
+                self.site.node(*family, 1),
+                family.service(1),
+                family.loopback(),
+            ]
+        };
+        let addresses: Vec<_> = self.families.all().iter().flat_map(of_server).collect();
         let server = authority.server(
             &[
                 "kubernetes",
@@ -346,11 +361,7 @@ impl Cluster {
                 "kubernetes.default.svc",
                 "kubernetes.default.svc.cluster.local",
             ],
-            &[
-                IpAddr::V4(self.site.node(1)),
-                IpAddr::from([10, 96, 0, 1]),
-                IpAddr::from([127, 0, 0, 1]),
-            ],
+            &addresses,
         )?;
         let (private, public) = pki::token_keys()?;
         pki::write_private(&pki("token.key"), &private)?;

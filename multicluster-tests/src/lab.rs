@@ -11,12 +11,22 @@ use anyhow::{Context as _, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::{
+    addresses::IpFamilies,
     binaries,
     cluster::{Cluster, MOST_NODES},
     images, network,
     paths::Paths,
     pki, preflight, process, teardown,
 };
+
+/// What clusters are like, each of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// How many nodes.
+    pub nodes: u8,
+    /// Which versions of IP.
+    pub families: IpFamilies,
+}
 
 /// The clusters that are up, and the right to change them.
 pub struct Lab {
@@ -26,7 +36,7 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts `names`, of so many nodes each, from nothing; removes first what an earlier run left.
+    /// Starts `names`, each of this shape, from nothing; removes first what an earlier run left.
     ///
     /// # Errors
     /// If another run holds the lab, if the machine lacks something, or if a
@@ -34,20 +44,24 @@ impl Lab {
     pub fn up(
         paths: &Paths,
         names: &[String],
-        nodes: u8,
+        shape: Shape,
         report: &(dyn Fn(&str) + Sync),
     ) -> Result<Self> {
         check_names(names)?;
-        if !(1..=MOST_NODES).contains(&nodes) {
+        if !(1..=MOST_NODES).contains(&shape.nodes) {
             bail!("a cluster has 1 to {MOST_NODES} nodes");
         }
         let lock = lock(paths)?;
         preflight::check(paths, &report)?;
+        preflight::check_families(shape.families)?;
         binaries::ensure(paths, &report)?;
         let archives = images::make_all(paths)?;
         teardown::remove_all(paths).context("what an earlier run left")?;
         fs::create_dir_all(paths.state())?;
-        network::make_wan()?;
+        network::make_wan(shape.families)?;
+        for name in names {
+            shape.families.keep(&paths.cluster(name))?;
+        }
         let clusters: Vec<Cluster> = (1..)
             .zip(names)
             .map(|(index, name)| Cluster::new(paths, name, index))
@@ -72,7 +86,7 @@ impl Lab {
                             let _ = note(paths, &line);
                             report(&line);
                         };
-                        cluster.start(nodes, archives, &report)
+                        cluster.start(shape.nodes, archives, &report)
                     })
                 })
                 .collect();

@@ -9,6 +9,7 @@
 //! Main types: [`lab::Lab`], [`cluster::Cluster`], [`capture::Capture`],
 //! [`fault::path::PathFault`].
 
+pub mod addresses;
 pub mod agent;
 pub mod binaries;
 pub mod capture;

@@ -4,12 +4,11 @@
 //! machine, no default route, and a firewall that drops and counts everything
 //! between clusters but the opened ports.
 
-use std::net::Ipv4Addr;
-
 use anyhow::{Context as _, Result};
 
 use crate::{
-    cluster::{Node, POD_NETWORK},
+    addresses::{Family, IpFamilies, Site, on_link},
+    cluster::Node,
     command::{ip, run, run_with_input},
 };
 
@@ -17,44 +16,8 @@ use crate::{
 pub const WAN: &str = "mesh-wan";
 /// The machine's own end of its veth to the WAN.
 pub const HOST_LINK: &str = "mesh-host";
-/// Everything in the lab, as the machine routes it.
-const LAB_NETWORK: &str = "10.99.0.0/16";
 /// The port that is open between clusters from the start: the gateway's.
 pub const GATEWAY_PORT: u16 = 4143;
-
-/// The place of one cluster in the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Site(u8);
-
-impl Site {
-    /// The `index`th cluster, from 1.
-    #[must_use]
-    pub const fn new(index: u8) -> Self {
-        Self(index)
-    }
-
-    /// The address of the `n`th node, from 1.
-    #[must_use]
-    pub const fn node(self, n: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 99, self.0, 9 + n)
-    }
-
-    /// The `n`th address for Services of type LoadBalancer.
-    #[must_use]
-    pub const fn load_balancer(self, n: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 99, self.0, 100 + n)
-    }
-
-    /// The cluster's interface in the WAN.
-    #[must_use]
-    pub fn bridge(self) -> String {
-        format!("br{}", self.0)
-    }
-
-    const fn router(self) -> Ipv4Addr {
-        Ipv4Addr::new(10, 99, self.0, 1)
-    }
-}
 
 /// The network namespace of a cluster's first node.
 #[must_use]
@@ -64,31 +27,70 @@ pub fn node_namespace(cluster: &str) -> String {
 
 /// Makes the WAN, its link to the machine, and its firewall.
 ///
+/// The machine has a route into the WAN for each family, and no cluster has an
+/// address for the machine's sake: what has IPv6 alone has nothing else.
+///
 /// # Errors
 /// If a command fails.
-pub fn make_wan() -> Result<()> {
+pub(crate) fn make_wan(families: IpFamilies) -> Result<()> {
+    // The hosts that are no clusters have nothing but IPv4.
+    let families = match families {
+        IpFamilies::V4 => families,
+        IpFamilies::Dual | IpFamilies::V6 => IpFamilies::Dual,
+    };
     ip(&format!("netns add {WAN}"))?;
+    make_router(WAN, families)?;
     ip(&format!("-n {WAN} link set lo up"))?;
     ip(&format!(
         "link add {HOST_LINK} type veth peer name host0 netns {WAN}"
     ))?;
-    ip(&format!("-n {WAN} address add 10.99.0.1/24 dev host0"))?;
+    for family in families.all() {
+        let (router, machine) = (Site::MACHINE.router(*family), Site::machine(*family));
+        let (router, machine) = (on_link(router), on_link(machine));
+        ip(&format!("-n {WAN} address add {router} dev host0"))?;
+        ip(&format!("address add {machine} dev {HOST_LINK}"))?;
+    }
     ip(&format!("-n {WAN} link set host0 up"))?;
-    ip(&format!("address add 10.99.0.2/24 dev {HOST_LINK}"))?;
     ip(&format!("link set {HOST_LINK} up"))?;
-    ip(&format!(
-        "route add {LAB_NETWORK} via 10.99.0.1 dev {HOST_LINK}"
-    ))?;
-    // Packets for a lab that is down go nowhere.
-    ip(&format!(
-        "route replace blackhole {LAB_NETWORK} metric 4096"
-    ))?;
-    sysctl(WAN, "net.ipv4.ip_forward", "1")?;
-    // What nodes of one cluster say to each other does not cross the firewall.
-    sysctl(WAN, "net.bridge.bridge-nf-call-iptables", "0")?;
+    for family in families.all() {
+        let (lab, router) = (family.lab(), Site::MACHINE.router(*family));
+        ip(&format!("route add {lab} via {router} dev {HOST_LINK}"))?;
+        // Packets for a lab that is down go nowhere.
+        ip(&format!("route replace {}", black_hole(*family)))?;
+        // What nodes of one cluster say to each other does not cross the firewall.
+        sysctl(WAN, bridge_filter(*family), "0")?;
+    }
     run_with_input("ip", &["netns", "exec", WAN, "nft", "-f", "-"], FIREWALL)
         .context("the WAN's firewall")?;
     Ok(())
+}
+
+/// The route of the machine's that outlives the lab's others.
+pub(crate) fn black_hole(family: Family) -> String {
+    format!("blackhole {} metric 4096", family.lab())
+}
+
+/// Lets a namespace route, and its addresses be of use at once. Links take
+/// these settings when they are made.
+fn make_router(namespace: &str, families: IpFamilies) -> Result<()> {
+    for family in families.all() {
+        match family {
+            Family::V4 => sysctl(namespace, "net.ipv4.ip_forward", "1")?,
+            Family::V6 => {
+                sysctl(namespace, "net.ipv6.conf.default.accept_dad", "0")?;
+                sysctl(namespace, "net.ipv6.conf.all.forwarding", "1")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether bridges show packets to the firewall.
+const fn bridge_filter(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "net.bridge.bridge-nf-call-iptables",
+        Family::V6 => "net.bridge.bridge-nf-call-ip6tables",
+    }
 }
 
 /// The WAN's firewall. What comes out of a relay it has judged on its way in.
@@ -115,10 +117,13 @@ table inet lab {
 ///
 /// # Errors
 /// If a command fails.
-pub(crate) fn make_site(site: Site) -> Result<()> {
-    let (bridge, router) = (site.bridge(), site.router());
+pub(crate) fn make_site(site: Site, families: IpFamilies) -> Result<()> {
+    let bridge = site.bridge();
     ip(&format!("-n {WAN} link add {bridge} type bridge"))?;
-    ip(&format!("-n {WAN} address add {router}/24 dev {bridge}"))?;
+    for family in families.all() {
+        let router = on_link(site.router(*family));
+        ip(&format!("-n {WAN} address add {router} dev {bridge}"))?;
+    }
     ip(&format!("-n {WAN} link set {bridge} up"))?;
     Ok(())
 }
@@ -128,33 +133,48 @@ pub(crate) fn make_site(site: Site) -> Result<()> {
 /// # Errors
 /// If a command fails.
 pub(crate) fn make_node(node: Node<'_>) -> Result<()> {
-    let site = node.cluster.site();
-    let (name, bridge, router) = (node.namespace(), site.bridge(), site.router());
+    let (site, families) = (node.cluster.site(), node.cluster.families());
+    let (name, bridge, port) = (node.namespace(), site.bridge(), site.port(node.number));
     ip(&format!("netns add {name}"))?;
+    make_router(&name, families)?;
     ip(&format!("-n {name} link set lo up"))?;
-    let port = format!("port{}n{}", site.0, node.number);
     ip(&format!(
         "-n {name} link add eth0 type veth peer name {port} netns {WAN}"
     ))?;
     ip(&format!("-n {WAN} link set {port} master {bridge} up"))?;
-    let address = node.address();
-    ip(&format!("-n {name} address add {address}/24 dev eth0"))?;
+    for family in families.all() {
+        let address = on_link(node.address(*family));
+        ip(&format!("-n {name} address add {address} dev eth0"))?;
+    }
     ip(&format!("-n {name} link set eth0 up"))?;
-    ip(&format!("-n {name} route add default via {router}"))?;
-    sysctl(&name, "net.ipv4.ip_forward", "1")?;
-    sysctl(&name, "net.bridge.bridge-nf-call-iptables", "1")?;
-    let masquerade = format!(
-        "table inet lab {{\n chain postrouting {{\n  \
-         type nat hook postrouting priority srcnat + 10;\n  \
-         ip saddr {POD_NETWORK} ip daddr != {POD_NETWORK} oifname \"eth0\" masquerade\n }}\n}}\n"
-    );
+    for family in families.all() {
+        let router = site.router(*family);
+        ip(&format!("-n {name} route add default via {router}"))?;
+        sysctl(&name, bridge_filter(*family), "1")?;
+    }
     run_with_input(
         "ip",
         &["netns", "exec", &name, "nft", "-f", "-"],
-        &masquerade,
+        &masquerading(families),
     )
     .context("the node's masquerading")?;
     Ok(())
+}
+
+/// What pods send out of their cluster comes from the node.
+fn masquerading(families: IpFamilies) -> String {
+    let rule = |family: &Family| {
+        let (version, pods) = match family {
+            Family::V4 => ("ip", family.pods()),
+            Family::V6 => ("ip6", family.pods()),
+        };
+        format!("  {version} saddr {pods} {version} daddr != {pods} oifname \"eth0\" masquerade\n")
+    };
+    let rules: String = families.all().iter().map(rule).collect();
+    format!(
+        "table inet lab {{\n chain postrouting {{\n  \
+         type nat hook postrouting priority srcnat + 10;\n{rules} }}\n}}\n"
+    )
 }
 
 /// Tells every node of a cluster where the others' pods are.
@@ -164,9 +184,11 @@ pub(crate) fn make_node(node: Node<'_>) -> Result<()> {
 pub(crate) fn connect_nodes(nodes: &[Node<'_>]) -> Result<()> {
     for node in nodes {
         for other in nodes.iter().filter(|other| other.number != node.number) {
-            let (network, via) = (other.pod_network(), other.address());
-            let name = node.namespace();
-            ip(&format!("-n {name} route add {network} via {via}"))?;
+            for family in node.cluster.families().all() {
+                let (network, via) = (other.pod_network(*family), other.address(*family));
+                let name = node.namespace();
+                ip(&format!("-n {name} route add {network} via {via}"))?;
+            }
         }
     }
     Ok(())

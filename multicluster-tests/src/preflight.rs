@@ -4,7 +4,11 @@ use std::{fs, path::Path, process::Command};
 
 use anyhow::{Result, bail};
 
-use crate::{command, paths::Paths};
+use crate::{
+    addresses::{Family, IpFamilies},
+    command,
+    paths::Paths,
+};
 
 /// Programs, and the Debian packages that bring them.
 const TOOLS: [(&str, &str); 11] = [
@@ -51,6 +55,21 @@ pub fn check(paths: &Paths, report: &dyn Fn(&str)) -> Result<()> {
         Ok(())
     } else {
         bail!("{}", wrong.join("\n"))
+    }
+}
+
+/// Checks that the machine speaks what clusters are to speak.
+///
+/// # Errors
+/// If it does not.
+pub(crate) fn check_families(families: IpFamilies) -> Result<()> {
+    let missing = |family: &&Family| match family {
+        Family::V4 => false,
+        Family::V6 => !Path::new("/proc/net/if_inet6").exists(),
+    };
+    match families.all().iter().find(missing) {
+        None => Ok(()),
+        Some(family) => bail!("the kernel lacks {}", family.name()),
     }
 }
 

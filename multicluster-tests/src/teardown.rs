@@ -15,9 +15,10 @@ use nix::{
 };
 
 use crate::{
+    addresses::IpFamilies,
     cluster::Cluster,
     command::{self, ip},
-    network::{HOST_LINK, WAN},
+    network::{HOST_LINK, WAN, black_hole},
     paths::Paths,
     process,
 };
@@ -159,7 +160,9 @@ fn remove_network() -> Result<()> {
     }
     // Its other end lives in the namespace that has just gone, or is about to.
     let _ = ip(&format!("link delete {HOST_LINK}"));
-    let _ = ip("route delete blackhole 10.99.0.0/16 metric 4096");
+    for family in IpFamilies::Dual.all() {
+        let _ = ip(&format!("route delete {}", black_hole(*family)));
+    }
     let start = Instant::now();
     while Path::new("/sys/class/net").join(HOST_LINK).exists() {
         if start.elapsed() > Duration::from_secs(10) {

@@ -1,15 +1,19 @@
 //! Flags and files of the Kubernetes programs: what this kind of machine needs.
 
-use std::path::PathBuf;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::json;
 
 use super::{Cluster, node::Node};
-use crate::pki::Identity;
-
-/// All pods of a cluster.
-pub(crate) const POD_NETWORK: &str = "10.42.0.0/16";
+use crate::{
+    addresses::{Family, IpFamilies},
+    pki::Identity,
+};
 
 /// The program of this name on `node`, and its flags.
 pub(super) fn program(node: Node<'_>, name: &str) -> Result<(PathBuf, Vec<String>)> {
@@ -62,9 +66,13 @@ fn api_server(cluster: &Cluster) -> Vec<String> {
     let pki = |name: &str| file(cluster, &format!("pki/{name}"));
     vec![
         flag("etcd-servers", "http://127.0.0.1:2379"),
-        flag("advertise-address", &cluster.site.node(1).to_string()),
+        flag("advertise-address", &address(cluster).ip().to_string()),
         flag("secure-port", "6443"),
-        flag("service-cluster-ip-range", "10.96.0.0/16"),
+        // The first is that of Services that do not say which they want.
+        flag(
+            "service-cluster-ip-range",
+            &cluster.families.list(Family::services),
+        ),
         flag("service-account-issuer", "https://kubernetes.default.svc"),
         flag("service-account-key-file", &pki("token.pub")),
         flag("service-account-signing-key-file", &pki("token.key")),
@@ -113,7 +121,10 @@ fn kubelet(node: Node<'_>) -> Vec<String> {
         flag("root-dir", &node.file("kubelet")),
         flag("cert-dir", &node.file("kubelet/pki")),
         flag("hostname-override", &node.name()),
-        flag("node-ip", &node.address().to_string()),
+        flag(
+            "node-ip",
+            &node.cluster.families.list(|family| node.address(family)),
+        ),
     ]
 }
 
@@ -171,7 +182,7 @@ authentication:
   x509: {{clientCAFile: {ca}}}
 authorization: {{mode: Webhook}}
 containerRuntimeEndpoint: unix://{socket}
-clusterDNS: [10.96.0.10]
+clusterDNS: ['{dns}']
 clusterDomain: cluster.local
 resolvConf: {resolv}
 failCgroupV1: false
@@ -190,6 +201,7 @@ serializeImagePulls: false
 registerNode: true
 ",
         ca = file(node.cluster, "pki/ca.crt"),
+        dns = dns(node.cluster.families),
         socket = at("containerd.sock"),
         resolv = at("config/resolv.conf"),
         plugins = at("kubelet/plugins"),
@@ -202,7 +214,8 @@ fn kube_proxy(node: Node<'_>) -> String {
         "apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
-clusterCIDR: {POD_NETWORK}
+clusterCIDR: '{pods}'
+bindAddress: '{any}'
 hostnameOverride: {node}
 clientConnection: {{kubeconfig: {kubeconfig}}}
 conntrack: {{maxPerCore: 0, min: 0}}
@@ -210,13 +223,29 @@ nftables: {{minSyncPeriod: 100ms}}
 healthzBindAddress: 127.0.0.1:10256
 metricsBindAddress: 127.0.0.1:10249
 ",
+        pods = node.cluster.families.list(Family::pods),
+        // Its family counts until the node has addresses.
+        any = match node.cluster.families.primary() {
+            Family::V4 => "0.0.0.0",
+            Family::V6 => "::",
+        },
         node = node.name(),
         kubeconfig = kubeconfig_of(node.cluster, "kube-proxy"),
     )
 }
 
+/// Where CoreDNS is for pods.
+pub(super) fn dns(families: IpFamilies) -> IpAddr {
+    families.primary().service(10)
+}
+
 fn cni(node: Node<'_>) -> String {
-    serde_json::json!({
+    let families = node.cluster.families.all().iter();
+    let ranges = families
+        .clone()
+        .map(|family| json!([{"subnet": node.pod_network(*family)}]));
+    let routes = families.map(|family| json!({"dst": family.everything()}));
+    json!({
         "cniVersion": "0.4.0",
         "name": format!("mesh-{}", node.cluster.name),
         "plugins": [
@@ -230,8 +259,8 @@ fn cni(node: Node<'_>) -> String {
                 "ipam": {
                     "type": "host-local",
                     "dataDir": node.file("cni-addresses"),
-                    "ranges": [[{"subnet": node.pod_network()}]],
-                    "routes": [{"dst": "0.0.0.0/0"}],
+                    "ranges": ranges.collect::<Vec<_>>(),
+                    "routes": routes.collect::<Vec<_>>(),
                 },
             },
             {"type": "portmap", "capabilities": {"portMappings": true}},
@@ -243,7 +272,7 @@ fn cni(node: Node<'_>) -> String {
 /// A kubeconfig of one of the cluster's programs; it names files.
 pub(super) fn kubeconfig(cluster: &Cluster, name: &str) -> String {
     let pki = |name: &str| file(cluster, &format!("pki/{name}"));
-    serde_json::json!({
+    json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "lab", "cluster": {
@@ -264,7 +293,7 @@ pub(super) fn kubeconfig(cluster: &Cluster, name: &str) -> String {
 pub(super) fn embedded_kubeconfig(cluster: &Cluster, admin: &Identity) -> Result<String> {
     let authority = std::fs::read(file(cluster, "pki/ca.crt")).context("the authority's file")?;
     let name = &cluster.name;
-    Ok(serde_json::json!({
+    Ok(json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": name, "cluster": {
@@ -282,5 +311,10 @@ pub(super) fn embedded_kubeconfig(cluster: &Cluster, admin: &Identity) -> Result
 }
 
 fn server(cluster: &Cluster) -> String {
-    format!("https://{}:6443", cluster.site.node(1))
+    format!("https://{}", address(cluster))
+}
+
+/// Where the API server is, for the machine too.
+fn address(cluster: &Cluster) -> SocketAddr {
+    SocketAddr::new(cluster.site.node(cluster.families.primary(), 1), 6443)
 }

@@ -1,7 +1,13 @@
 //! CoreDNS, as an ordinary Deployment with a place for rules of others.
 
+use std::net::IpAddr;
+
 /// Applied once the API server answers.
-pub(super) const MANIFEST: &str = r#"
+pub(super) fn manifest(address: IpAddr) -> String {
+    MANIFEST.replace("@address@", &address.to_string())
+}
+
+const MANIFEST: &str = r#"
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: coredns, namespace: kube-system}
@@ -82,7 +88,7 @@ metadata:
   namespace: kube-system
   labels: {k8s-app: kube-dns}
 spec:
-  clusterIP: 10.96.0.10
+  clusterIP: "@address@"
   selector: {k8s-app: kube-dns}
   ports:
     - {name: dns, port: 53, protocol: UDP}

@@ -1,10 +1,10 @@
 //! A node of a cluster: where pods run. The first also runs what there is once
 //! in a cluster.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 use super::Cluster;
-use crate::network;
+use crate::{addresses::Family, network};
 
 /// One of a cluster's nodes, from 1.
 #[derive(Clone, Copy, Debug)]
@@ -23,8 +23,8 @@ impl Node<'_> {
     }
 
     /// Its address on the WAN.
-    pub(crate) const fn address(&self) -> Ipv4Addr {
-        self.cluster.site.node(self.number)
+    pub(crate) fn address(&self, family: Family) -> IpAddr {
+        self.cluster.site.node(family, self.number)
     }
 
     /// Its network namespace.
@@ -36,8 +36,8 @@ impl Node<'_> {
     }
 
     /// The addresses of its pods: the same in every cluster.
-    pub(crate) fn pod_network(&self) -> String {
-        format!("10.42.{}.0/24", self.number - 1)
+    pub(crate) fn pod_network(&self, family: Family) -> String {
+        family.pods_of_node(self.number)
     }
 
     /// What it keeps. That of the first is the cluster's.

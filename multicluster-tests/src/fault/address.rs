@@ -27,9 +27,10 @@ pub fn change_address(cluster: &Cluster, namespace: &str, service: &str) -> Resu
 
 /// An address of the same network, far from those that are given in turn.
 fn other(address: &str) -> Option<String> {
-    let (network, last) = address.rsplit_once('.')?;
+    // IPv6 addresses of the WAN have the same digits.
+    let (network, last) = address.split_at(address.rfind(['.', ':'])? + 1);
     let last: u8 = last.parse().ok()?;
-    Some(format!("{network}.{}", last.checked_add(100)?))
+    Some(format!("{network}{}", last.checked_add(100)?))
 }
 
 /// Asks for an address, as users of clouds do.

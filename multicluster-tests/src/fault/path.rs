@@ -18,8 +18,8 @@
 //!
 //! The reverse path filter is loose on the devices, because answers do not
 //! leave through them; the kernel is loose only where there is an address, so
-//! they have one that nobody else may use. Only IPv4 is steered: the lab has no
-//! other. A packet loses two of its hops instead of one.
+//! they have one that nobody else may use. Only IPv4 is steered: IPv6 passes as
+//! before. A packet loses two of its hops instead of one.
 //!
 //! Everything hangs on the relay's process: it ends when its standard input
 //! does, at the latest with this process, its devices and their routes go with

@@ -1,10 +1,18 @@
 //! Other shapes than west and east. Each test starts its own clusters, so they
 //! come after those that share the two.
 
-use mesh_lab::{cluster::Cluster, lab::Lab, paths::Paths};
+use std::net::{IpAddr, SocketAddr};
+
+use mesh_lab::{
+    addresses::{Family, IpFamilies},
+    cluster::Cluster,
+    lab::Lab,
+    network as wan,
+    paths::Paths,
+};
 use serde_json::Value;
 
-use crate::shared::{lab_command, release};
+use crate::shared::{eventually, lab_command, release};
 
 const WEB: &str = r#"
 apiVersion: apps/v1
@@ -136,4 +144,149 @@ fn pods_of_two_nodes_reach_each_other_as_themselves() {
         let logs = west.kubectl(&["logs", &from.name]).unwrap();
         assert!(logs.contains("8080"), "{}: {logs}", from.node);
     }
+}
+
+/// A Service for all of a cluster's families, and one for each.
+const OF_FAMILIES: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: all}
+spec:
+  type: LoadBalancer
+  ipFamilyPolicy: @policy@
+  selector: {app: web}
+  ports:
+    - {name: open, port: 4143, targetPort: 8080}
+    - {name: closed, port: 8090, targetPort: 8080}
+"#;
+
+const OF_FAMILY: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: "@name@"}
+spec:
+  ipFamilies: ["@family@"]
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+"#;
+
+#[test]
+fn dual_stack_clusters_answer_over_both_families() {
+    release();
+    lab_command(&["up", "west", "east", "--ip", "dual"]).unwrap();
+    let lab = Lab::attach(&Paths::from_env()).unwrap();
+    answer_over_all_families(&lab, IpFamilies::Dual, "RequireDualStack");
+}
+
+#[test]
+fn ipv6_only_clusters_work() {
+    release();
+    lab_command(&["up", "west", "east", "--ip", "v6"]).unwrap();
+    let lab = Lab::attach(&Paths::from_env()).unwrap();
+    answer_over_all_families(&lab, IpFamilies::V6, "SingleStack");
+    let west = lab.cluster("west").unwrap();
+    let nodes = addresses(west, "nodes", "{.items[*].status.addresses[*].address}");
+    assert_eq!(nodes, ["fd99:0:1::10".parse::<IpAddr>().unwrap()]);
+}
+
+/// Within each cluster by address and by name, and from each to the other.
+fn answer_over_all_families(lab: &Lab, families: IpFamilies, policy: &str) {
+    for cluster in lab.clusters() {
+        assert_eq!(cluster.families(), families);
+        serve(cluster, policy);
+    }
+    for cluster in lab.clusters() {
+        let status = ["rollout", "status", "deploy/web", "--timeout=90s"];
+        cluster.kubectl(&status).expect("the pods start");
+        answers_within(cluster);
+        let logs = cluster.kubectl(&["logs", "deploy/web"]);
+        let logs = logs.expect("pods have logs");
+        assert!(logs.contains("[::]:8080"), "{}: {logs}", cluster.name());
+    }
+    for from in lab.clusters() {
+        for to in lab.clusters().iter().filter(|to| to.name() != from.name()) {
+            answers_across(from, to);
+        }
+    }
+}
+
+/// The application, for all addresses that pods have.
+fn serve(cluster: &Cluster, policy: &str) {
+    let everywhere = r#"args: [serve, --http, "[::]:8080"]"#;
+    let web = WEB.replace("args: [serve]", everywhere);
+    cluster
+        .apply(&web.replace("@cluster@", cluster.name()))
+        .expect("the API server takes it");
+    cluster
+        .apply(&OF_FAMILIES.replace("@policy@", policy))
+        .expect("the API server takes it");
+    for family in cluster.families().all() {
+        let service = OF_FAMILY.replace("@name@", &name_of(*family));
+        let service = service.replace("@family@", family.name());
+        cluster.apply(&service).expect("the API server takes it");
+    }
+}
+
+fn name_of(family: Family) -> String {
+    format!("web-{}", family.name().to_lowercase())
+}
+
+fn answers_within(cluster: &Cluster) {
+    let pods = addresses(cluster, "pods", "{.items[*].status.podIPs[*].ip}");
+    assert_eq!(families_of(&pods), cluster.families().all());
+    let services = addresses(cluster, "service/all", "{.spec.clusterIPs[*]}");
+    assert_eq!(families_of(&services), cluster.families().all());
+    for address in services {
+        get(cluster, SocketAddr::new(address, 4143)).expect("an answer");
+    }
+    for family in cluster.families().all() {
+        for domain in ["", ".default", ".default.svc.cluster.local"] {
+            let peer = get(cluster, format!("{}{domain}", name_of(*family)));
+            let peer = peer.expect("an answer");
+            assert_eq!(Family::of(peer), *family, "{domain}");
+        }
+    }
+}
+
+fn answers_across(from: &Cluster, to: &Cluster) {
+    let path = "{.status.loadBalancer.ingress[*].ip}";
+    let mut balancers = Vec::new();
+    eventually("the Service has its addresses", to, || {
+        balancers = addresses(to, "service/all", path);
+        families_of(&balancers) == to.families().all()
+    });
+    for address in balancers {
+        let took = eventually("the address answers", from, || {
+            get(from, SocketAddr::new(address, 4143)).is_ok()
+        });
+        println!("{address} answered {} after {took:?}", from.name());
+        let before = wan::dropped_packets().expect("a count");
+        let refused = get(from, SocketAddr::new(address, 8090));
+        assert!(refused.is_err(), "{address}: {refused:?}");
+        let dropped = wan::dropped_packets().expect("a count") - before;
+        assert!(dropped > 0, "{address}");
+        println!("{dropped} packets to port 8090 of {address} were dropped");
+    }
+}
+
+/// Who the application saw when a pod of `cluster` asked it.
+fn get(cluster: &Cluster, authority: impl std::fmt::Display) -> Result<IpAddr, String> {
+    let url = format!("http://{authority}");
+    let get = ["exec", "deploy/web", "--", "/testapp", "get", &url];
+    let answer = cluster.kubectl(&[&get[..], &["--timeout", "3s"]].concat());
+    let answer = answer.map_err(|error| format!("{error:#}"))?;
+    let peer = answer.split(r#""peer":""#).nth(1);
+    let peer = peer.and_then(|rest| rest.split('"').next()?.parse::<SocketAddr>().ok());
+    Ok(peer.ok_or(answer)?.ip().to_canonical())
+}
+
+fn addresses(cluster: &Cluster, what: &str, path: &str) -> Vec<IpAddr> {
+    let output = format!("-o=jsonpath={path}");
+    let said = cluster.kubectl(&["get", what, &output]).expect("objects");
+    let words = said.split_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+fn families_of(addresses: &[IpAddr]) -> Vec<Family> {
+    addresses.iter().copied().map(Family::of).collect()
 }

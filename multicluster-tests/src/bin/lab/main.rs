@@ -7,7 +7,14 @@ use std::{io::Write as _, path::Path, process::ExitCode, time::Instant};
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use mesh_lab::{
-    agent, binaries, cluster::Cluster, demo, images, lab, machine::Machine, network, paths::Paths,
+    addresses::IpFamilies,
+    agent, binaries,
+    cluster::Cluster,
+    demo, images,
+    lab::{self, Shape},
+    machine::Machine,
+    network,
+    paths::Paths,
     preflight, relay, third_party,
 };
 
@@ -30,6 +37,9 @@ enum Command {
         /// Nodes of each
         #[arg(long, default_value_t = 1)]
         nodes: u8,
+        /// IPv4, IPv4 and IPv6, or IPv6
+        #[arg(long, value_enum, default_value = "v4")]
+        ip: IpFamilies,
     },
     /// Remove all clusters and everything that belongs to them
     Down,
@@ -100,7 +110,11 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     let paths = Paths::from_env();
     match command {
-        Command::Up { clusters, nodes } => up(&paths, &clusters, nodes),
+        Command::Up {
+            clusters,
+            nodes,
+            ip: families,
+        } => up(&paths, &clusters, Shape { nodes, families }),
         Command::Down
         | Command::Demo {
             action: Some(DemoAction::Down),
@@ -174,8 +188,8 @@ fn show_size(archive: &Path) -> Result<()> {
     Ok(())
 }
 
-fn up(paths: &Paths, clusters: &[String], nodes: u8) -> Result<()> {
-    lab::Lab::up(paths, clusters, nodes, &say)?;
+fn up(paths: &Paths, clusters: &[String], shape: Shape) -> Result<()> {
+    lab::Lab::up(paths, clusters, shape, &say)?;
     println!("export KUBECONFIG={}", paths.kubeconfig().display());
     Ok(())
 }
