@@ -80,6 +80,8 @@ pub enum Reason {
     TooManyHops,
     /// The application (at a gateway: its sidecar) could not be connected to.
     ConnectFailed,
+    /// The application was sent the request, and ended without an answer.
+    BrokenOff,
     /// A limit is reached.
     Overloaded,
     /// The program is shutting down.
@@ -87,12 +89,13 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::BadRequest,
         Self::NotAllowed,
         Self::UnknownEndpoint,
         Self::TooManyHops,
         Self::ConnectFailed,
+        Self::BrokenOff,
         Self::Overloaded,
         Self::Draining,
     ];
@@ -106,6 +109,7 @@ impl Reason {
             Self::UnknownEndpoint => "unknown-endpoint",
             Self::TooManyHops => "too-many-hops",
             Self::ConnectFailed => "connect-failed",
+            Self::BrokenOff => "broken-off",
             Self::Overloaded => "overloaded",
             Self::Draining => "draining",
         }
@@ -134,7 +138,7 @@ impl Reason {
             Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::UnknownEndpoint => StatusCode::NOT_FOUND,
             Self::TooManyHops => StatusCode::LOOP_DETECTED,
-            Self::ConnectFailed => StatusCode::BAD_GATEWAY,
+            Self::ConnectFailed | Self::BrokenOff => StatusCode::BAD_GATEWAY,
             Self::Overloaded | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
         }
     }

@@ -25,7 +25,8 @@ use crate::{
 /// Passes on the request of a verified peer, and says who it is.
 ///
 /// # Errors
-/// If the application takes no connection: nothing was sent.
+/// If the application takes no connection, so that nothing was sent, or if it
+/// ends without an answer.
 pub(super) async fn answer_peer(
     inbound: &Inbound,
     client: &direct::Client,
@@ -50,10 +51,7 @@ pub(super) async fn answer_peer(
         }
         Err(error) => {
             debug!(%server, %error, "application");
-            inbound
-                .metrics
-                .answered(&client.labels, StatusCode::BAD_GATEWAY);
-            return Ok(direct::broken());
+            return Err(Reason::BrokenOff);
         }
     };
     inbound.metrics.answered(&client.labels, response.status());

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -108,9 +108,4 @@ pub(super) fn refusal(reason: Reason) -> Response<Body> {
 /// What the application is told of its client.
 pub(super) fn client_id(id: &SpiffeId) -> Result<HeaderValue, Reason> {
     HeaderValue::from_str(id.as_uri()).map_err(|_| Reason::BadRequest)
-}
-
-/// Something answered that is not an answer.
-pub(super) fn broken() -> Response<Body> {
-    body::answer(StatusCode::BAD_GATEWAY, "the application broke off")
 }

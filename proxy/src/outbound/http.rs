@@ -177,6 +177,7 @@ fn refused(
         Reason::ConnectFailed | Reason::Overloaded | Reason::Draining | Reason::UnknownEndpoint => {
             Err(unsent(reason.as_str(), None))
         }
+        Reason::BrokenOff => Err(Failed::Received("the application broke off")),
         Reason::NotAllowed | Reason::BadRequest | Reason::TooManyHops => {
             let message = format!("the peer refused: {}", reason.as_str());
             Ok(our_answer(reason.status(), &message))
