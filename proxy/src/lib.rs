@@ -15,6 +15,8 @@ mod outbound;
 mod plain;
 mod protocol;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 use std::{net::SocketAddr, sync::Arc};
 

@@ -3,8 +3,8 @@
 
 pub(crate) mod balancer;
 pub(crate) mod discovery;
-mod http;
-mod target;
+pub(crate) mod http;
+pub(crate) mod target;
 mod tcp;
 
 use std::{

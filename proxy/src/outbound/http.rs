@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Answers one request of the application.
-pub(super) async fn answer(
+pub(crate) async fn answer(
     outbound: Arc<Outbound>,
     target: Target,
     request: Request<Incoming>,

@@ -1,0 +1,222 @@
+//! Sidecars over loopback: a client's outbound side, and inbound sides before
+//! applications that answer or do not.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use mesh_core::destination::{
+    Backend, Destination, Distribution, Endpoint, MeshPeer, Protocol, Service, ServiceRef,
+};
+use mesh_dataplane::{peer::Peers, resolve::Resolver, tunnel::Tunnels};
+use mesh_net::{accept::Acceptor, listen::listen};
+use mesh_proto::v1::Workload;
+use mesh_runtime::Shutdown;
+use mesh_testing::ca::TestRoot;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+use tonic::transport::Channel;
+
+use crate::{
+    inbound::Inbound,
+    metrics::Metrics,
+    outbound::{
+        self, Outbound,
+        discovery::Discovery,
+        target::{States, Target},
+    },
+    plain,
+    protocol::Spoken,
+    serve,
+};
+
+const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const SERVER: &str = "spiffe://west/ns/shop/sa/web";
+/// Longer than anything here may take.
+const LONG: Duration = Duration::from_secs(20);
+
+/// What an application does with a request that it has read.
+#[derive(Clone, Copy)]
+enum Habit {
+    Answers,
+    BreaksOff,
+}
+
+/// An application behind its sidecar.
+struct Server {
+    sidecar: u16,
+    application: SocketAddr,
+    /// Requests that it has read.
+    received: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start(root: &TestRoot, habit: Habit) -> Self {
+        let received = Arc::new(AtomicUsize::new(0));
+        let application = application(habit, received.clone()).await;
+        let door = Acceptor::new(listen((HOST, 0).into()).expect("a port"), 100);
+        let sidecar = door.local_addr().expect("an address").port();
+        let (_, policy) = watch::channel(Some(Arc::default()));
+        let inbound = Inbound {
+            tls: root.tls(SERVER),
+            pod_ips: vec![HOST],
+            listening: sidecar,
+            application: plain::Clients::default(),
+            policy,
+            metrics: Metrics::default(),
+        };
+        tokio::spawn(Arc::new(inbound).serve(door, TaskTracker::new(), Shutdown::new()));
+        Self {
+            sidecar,
+            application,
+            received,
+        }
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint {
+            address: self.application,
+            mesh: Some(MeshPeer {
+                identity: SERVER.parse().expect("an id"),
+                port: self.sidecar,
+            }),
+            authority: None,
+            weight: 1,
+            pod: "web".into(),
+        }
+    }
+
+    fn received(&self) -> usize {
+        self.received.load(Ordering::SeqCst)
+    }
+}
+
+async fn application(habit: Habit, received: Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind((HOST, 0)).await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(converse(stream, habit, received.clone()));
+        }
+    });
+    address
+}
+
+async fn converse(mut stream: TcpStream, habit: Habit, received: Arc<AtomicUsize>) {
+    let mut buffer = [0; 4096];
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        if !text.contains(" HTTP/1.1\r\n") {
+            continue;
+        }
+        received.fetch_add(1, Ordering::SeqCst);
+        match habit {
+            Habit::Answers => {
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood";
+                let _ = stream.write_all(answer).await;
+            }
+            Habit::BreaksOff => return,
+        }
+    }
+}
+
+/// A Service with one backend for each server, the first that is available.
+fn first_available(servers: &[&Server]) -> Target {
+    let reference = |name: String| ServiceRef {
+        namespace: "shop".into(),
+        name: name.into(),
+        port: 80,
+    };
+    let backends = servers.iter().enumerate().map(|(at, server)| Backend {
+        service: reference(format!("web-{at}")),
+        weight: 1,
+        cluster: None,
+        endpoints: vec![server.endpoint()],
+        is_known: true,
+    });
+    let service = Destination::Service(Service {
+        reference: reference("web".to_owned()),
+        protocol: Protocol::Http1,
+        distribution: Distribution::FirstAvailable,
+        backends: backends.collect(),
+    });
+    let state = States::default().state(service, Instant::now());
+    Target(watch::channel(Some(Arc::new(state))).1)
+}
+
+/// What a client of `target` is answered to `request`.
+async fn exchange(root: &TestRoot, target: Target, request: &str) -> String {
+    let tls = root.tls("spiffe://west/ns/shop/sa/client");
+    let resolver = Resolver::from_system().expect("a resolver");
+    let nowhere = Channel::from_static("http://127.0.0.1:1").connect_lazy();
+    let outbound = Arc::new(Outbound {
+        discovery: Discovery::new(nowhere, Workload::default()),
+        peers: Peers::new(tls.clone(), Tunnels::new(tls, resolver)),
+        plain: plain::Clients::default(),
+        links: watch::channel(None).1,
+        listening: 1,
+        metrics: Metrics::default(),
+    });
+    let (mut client, ours) = tokio::io::duplex(64 * 1024);
+    tokio::spawn(async move {
+        let shutdown = Shutdown::new();
+        let answer = |request| outbound::http::answer(outbound.clone(), target.clone(), request);
+        serve::http(ours, Spoken::Http1, &shutdown, answer).await
+    });
+    let conversation = async {
+        client.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.expect("text");
+        answer
+    };
+    timeout(LONG, conversation)
+        .await
+        .expect("an answer in time")
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n";
+const POST: &str =
+    "POST / HTTP/1.1\r\nhost: web\r\ncontent-length: 1\r\nconnection: close\r\n\r\nx";
+
+#[tokio::test]
+async fn r12_what_an_application_broke_off_is_repeated_once_elsewhere() {
+    let root = TestRoot::new("west");
+    let ending = Server::start(&root, Habit::BreaksOff).await;
+    let good = Server::start(&root, Habit::Answers).await;
+    let answer = exchange(&root, first_available(&[&ending, &good]), GET).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!((ending.received(), good.received()), (1, 1));
+}
+
+#[tokio::test]
+async fn r4_a_post_that_an_application_broke_off_is_not_sent_twice() {
+    let root = TestRoot::new("west");
+    let ending = Server::start(&root, Habit::BreaksOff).await;
+    let good = Server::start(&root, Habit::Answers).await;
+    let answer = exchange(&root, first_available(&[&ending, &good]), POST).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert_eq!((ending.received(), good.received()), (1, 0));
+}
+
+#[tokio::test]
+async fn r4_a_request_that_breaks_off_everywhere_is_sent_twice_at_most() {
+    let root = TestRoot::new("west");
+    let servers = [
+        Server::start(&root, Habit::BreaksOff).await,
+        Server::start(&root, Habit::BreaksOff).await,
+        Server::start(&root, Habit::Answers).await,
+    ];
+    let answer = exchange(&root, first_available(&servers.each_ref()), GET).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert_eq!(servers.each_ref().map(Server::received), [1, 1, 0]);
+}
