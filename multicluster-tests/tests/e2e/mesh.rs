@@ -3,7 +3,7 @@
 
 mod crossing;
 mod failures;
-mod installed;
+pub(crate) mod installed;
 mod intruder;
 mod refusals;
 mod repeated;

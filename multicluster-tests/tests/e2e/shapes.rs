@@ -1,6 +1,8 @@
 //! Other shapes than west and east. Each test starts its own clusters, so they
 //! come after those that share the two.
 
+mod meshed;
+
 use std::net::{IpAddr, SocketAddr};
 
 use mesh_lab::{

@@ -23,7 +23,7 @@ const STRANGER: &str = include_str!("../../../manifests/stranger-west.yaml");
 const SHOP_WEST: &str = include_str!("../../../manifests/shop-west.yaml");
 
 /// The application's manifests.
-pub(super) fn shop(cluster: &str) -> &'static str {
+pub(crate) fn shop(cluster: &str) -> &'static str {
     match cluster {
         EAST => SHOP_EAST,
         _ => SHOP_WEST,
@@ -92,7 +92,7 @@ pub(super) fn rolled_out(shared: &Shared, cluster: &str, namespace: &str, name: 
 }
 
 /// Runs the command `mesh` with the lab's kubeconfig; returns what it prints.
-pub(super) fn mesh(arguments: &[&str], input: &str) -> String {
+pub(crate) fn mesh(arguments: &[&str], input: &str) -> String {
     let program = Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name("mesh");
     let mut child = Command::new(&program)
         .args(arguments)
@@ -154,7 +154,7 @@ pub(super) fn call(shared: &Shared, words: &[&str]) -> Value {
 }
 
 /// The JSON object in what `testapp` printed.
-pub(super) fn answer(text: &str) -> Value {
+pub(crate) fn answer(text: &str) -> Value {
     let object = text.lines().find_map(|line| {
         let json = line.get(line.find('{')?..)?;
         serde_json::from_str(json).ok()
@@ -163,7 +163,7 @@ pub(super) fn answer(text: &str) -> Value {
 }
 
 /// The value of a header that the echo saw.
-pub(super) fn header(answer: &Value, name: &str) -> Vec<String> {
+pub(crate) fn header(answer: &Value, name: &str) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let headers = answer["headers"].as_array().expect("headers");
     headers
