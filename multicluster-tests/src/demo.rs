@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use self::show::Stage;
-use crate::{binaries, images, paths::Paths, preflight};
+use crate::{binaries, images, paths::Paths, preflight, third_party};
 
 /// Runs every step in order.
 ///
@@ -25,6 +25,9 @@ pub fn run() -> Result<()> {
     preflight::check(&paths, &say)?;
     binaries::ensure(&paths, &say)?;
     images::make_all(&paths)?;
+    for name in ["redis", "tools"] {
+        third_party::make(&paths, third_party::find(name)?)?;
+    }
     let start = Instant::now();
     let stage = Stage::prepare()?;
     for (title, step) in steps::ALL {
