@@ -5,6 +5,7 @@ mod crossing;
 mod failures;
 pub(crate) mod installed;
 mod intruder;
+mod outages;
 mod refusals;
 mod repeated;
 mod third_party;
