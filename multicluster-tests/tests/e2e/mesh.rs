@@ -2,6 +2,7 @@
 //! has to go on when something breaks.
 
 mod crossing;
+mod fail_over;
 mod failures;
 pub(crate) mod installed;
 mod intruder;
