@@ -3,7 +3,7 @@
 use std::{
     io::Write as _,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     sync::{Arc, OnceLock},
     thread::JoinHandle,
 };
@@ -93,6 +93,27 @@ pub(super) fn rolled_out(shared: &Shared, cluster: &str, namespace: &str, name: 
 
 /// Runs the command `mesh` with the lab's kubeconfig; returns what it prints.
 pub(crate) fn mesh(arguments: &[&str], input: &str) -> String {
+    let output = mesh_output(arguments, input);
+    assert!(
+        output.status.success(),
+        "mesh {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// The same for a command that may fail; what it printed in either case.
+pub(super) fn try_mesh(arguments: &[&str]) -> Result<String, String> {
+    let output = mesh_output(arguments, "");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        Ok(printed)
+    } else {
+        Err(printed + &String::from_utf8_lossy(&output.stderr))
+    }
+}
+
+fn mesh_output(arguments: &[&str], input: &str) -> Output {
     let program = Path::new(env!("CARGO_BIN_EXE_lab")).with_file_name("mesh");
     let mut child = Command::new(&program)
         .args(arguments)
@@ -106,11 +127,7 @@ pub(crate) fn mesh(arguments: &[&str], input: &str) -> String {
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(input.as_bytes()).expect("it reads");
     drop(stdin);
-    let output = child.wait_with_output().expect("it ends");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    let (printed, said) = (text(output.stdout), text(output.stderr));
-    assert!(output.status.success(), "mesh {arguments:?}: {said}");
-    printed
+    child.wait_with_output().expect("it ends")
 }
 
 /// Runs `test` with a way to send requests from a pod in west without a sidecar.
