@@ -2,6 +2,7 @@
 //! come after those that share the two.
 
 mod meshed;
+mod readme;
 
 use std::net::{IpAddr, SocketAddr};
 
