@@ -3,6 +3,7 @@
 
 mod crossing;
 mod failures;
+mod gateways;
 mod installed;
 mod intruder;
 mod refusals;

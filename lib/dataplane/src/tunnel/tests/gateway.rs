@@ -149,10 +149,14 @@ async fn accept(
         connections.spawn(async move {
             tokio::select! {
                 () = &mut serving => {}
-                _ = frozen.wait_for(|frozen| *frozen) => pending().await,
+                () = until(&mut frozen) => pending().await,
             }
         });
     }
+}
+
+async fn until(frozen: &mut watch::Receiver<bool>) {
+    let _ = frozen.wait_for(|frozen| *frozen).await;
 }
 
 async fn serve(tls: Tls, counts: Arc<Counts>, stream: TcpStream) {
