@@ -170,11 +170,14 @@ impl Fresh {
     /// Lives as long as the connection: its streams fail when it returns.
     pub(super) async fn run(self) -> End {
         let Self {
-            outer: Outer { life, .. },
+            outer,
             mut connection,
             count,
             link,
         } = self;
+        let life = outer.life.clone();
+        // Else the connection would never be without a user.
+        drop(outer);
         let silence = silence(connection.ping_pong(), &count);
         let end = tokio::select! {
             ended = connection => {
