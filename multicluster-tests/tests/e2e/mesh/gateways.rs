@@ -10,7 +10,7 @@ use mesh_lab::fault::network::{black_hole_address, refuse};
 use serde_json::Value;
 
 use super::installed::{EAST, LINK, WEST, answer, client, linked, mesh};
-use crate::shared::{Shared, eventually};
+use crate::shared::{Shared, eventually, patiently};
 
 const SPLIT: &str = include_str!("../../../manifests/split-west.yaml");
 
@@ -111,7 +111,7 @@ fn r2_a_gateway_that_flaps_every_5_seconds_makes_no_more_than_one_swing_a_minute
         let get = ["get", "http://web", "--timeout", "3s"];
         client(&shared, &get).is_ok_and(|text| answer(&text)["cluster"] == cluster)
     };
-    eventually("east answers for web", west, || answered_by(EAST));
+    patiently("east answers for web", west, || answered_by(EAST));
 
     let load = load(&shared, "http://web", 70);
     thread::sleep(Duration::from_secs(5));
@@ -129,7 +129,7 @@ fn r2_a_gateway_that_flaps_every_5_seconds_makes_no_more_than_one_swing_a_minute
     assert!((1..=2).contains(&swings), "{swings} swings: {by:?}");
     assert_rarely_failed(&told);
 
-    eventually("east answers again", west, || answered_by(EAST));
+    patiently("east answers again", west, || answered_by(EAST));
     west.kubectl(&["-n", "shop", "delete", "trafficsplit", "web"])
         .unwrap();
     eventually("web is west's again", west, || answered_by(WEST));
