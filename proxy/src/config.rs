@@ -33,12 +33,21 @@ pub struct Config {
     /// The pod's namespace
     #[arg(long, env = "MESH_POD_NAMESPACE")]
     pub pod_namespace: String,
+    /// Whether each request and connection is logged, on the target `access`,
+    /// unless the log's filter says so itself
+    #[arg(long, env = "MESH_ACCESS_LOG")]
+    pub access_log: bool,
     /// How many seconds connections may take to end after SIGTERM
     #[arg(long, env = "MESH_GRACE_SECONDS", default_value = "25")]
     pub grace_seconds: u64,
 }
 
 impl Config {
+    /// The log's filter, access log included.
+    pub(crate) fn log(&self) -> String {
+        crate::access::filter(&self.runtime.log, self.access_log)
+    }
+
     pub(crate) const fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)
     }

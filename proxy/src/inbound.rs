@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use http::{Method, Request};
+use hyper::body::Incoming;
 use mesh_core::{
     identity::SpiffeId,
     inbound::{InboundPolicy, Refusal},
@@ -29,6 +31,7 @@ use tracing::{Instrument as _, debug, debug_span};
 
 use crate::{
     PolicyReceiver,
+    access::{Line, answered},
     metrics::{BackendLabels, Metrics},
     plain,
     protocol::{Spoken, spoken},
@@ -135,7 +138,13 @@ impl Inbound {
             labels: BackendLabels::inbound(&client),
             id: client,
         });
-        let answer = |request| direct::answer(self.clone(), client.clone(), tasks.clone(), request);
+        let answer = |request: Request<Incoming>| {
+            // A stream has a line of its own, written at its end.
+            let is_request = request.method() != Method::CONNECT;
+            let line = is_request.then(|| Line::request("inbound", client.id.as_uri(), &request));
+            let answering = direct::answer(self.clone(), client.clone(), tasks.clone(), request);
+            async move { answered(line.flatten(), answering.await) }
+        };
         serve::http(session, Spoken::Http2, shutdown, answer)
             .await
             .map_err(Ended::Http)
@@ -164,8 +173,12 @@ impl Inbound {
             return copied.map(drop).map_err(Ended::Io);
         }
         let labels = Arc::new(BackendLabels::inbound(""));
-        let answer =
-            |request| application::answer_unmeshed(self.clone(), labels.clone(), original, request);
+        let answer = |request| {
+            let line = Line::request("inbound", "", &request);
+            let answering =
+                application::answer_unmeshed(self.clone(), labels.clone(), original, request);
+            async move { answered(line, answering.await) }
+        };
         serve::http(stream, spoken, shutdown, answer)
             .await
             .map_err(Ended::Http)

@@ -7,6 +7,7 @@
 //!
 //! The life of a connection is told in `outbound.rs` and `inbound.rs`.
 
+mod access;
 mod body;
 mod config;
 mod inbound;
@@ -18,10 +19,13 @@ mod serve;
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
-use mesh_core::inbound::InboundPolicy;
+use mesh_core::{destination::Endpoint, inbound::InboundPolicy};
 use mesh_dataplane::{
     control::ControlPlane,
     links::{LinksReceiver, watch_links},
@@ -41,7 +45,9 @@ use tracing::{info, warn};
 
 pub use crate::config::Config;
 use crate::{
-    inbound::Inbound, metrics::Metrics, outbound::Outbound, outbound::discovery::Discovery,
+    inbound::Inbound,
+    metrics::Metrics,
+    outbound::{Outbound, balancer::Reach, discovery::Discovery},
 };
 
 /// Connections of each direction at one time.
@@ -55,7 +61,7 @@ pub(crate) type PolicyReceiver = watch::Receiver<Option<Arc<InboundPolicy>>>;
 /// # Errors
 /// If a listener cannot be bound or the roots cannot be read.
 pub async fn run(config: Config) -> Result<()> {
-    init_tracing(&config.runtime.log, config.runtime.log_format)?;
+    init_tracing(&config.log(), config.runtime.log_format)?;
     info!(?config, "mesh-proxy");
     let shutdown = Shutdown::on_signals()?;
     let mut registry = registry("mesh-proxy", env!("CARGO_PKG_VERSION"));
@@ -110,14 +116,30 @@ fn outbound(
     metrics: Metrics,
 ) -> Outbound {
     let tunnels = Tunnels::new(control.tls().clone(), control.resolver().clone());
+    metrics.links.follow(tunnels.clone());
+    let reach = reach(links.clone(), tunnels.clone());
     Outbound {
-        discovery: Discovery::new(control.channel(), workload(config)),
+        discovery: Discovery::new(control.channel(), workload(config), reach),
         peers: Peers::new(control.tls().clone(), tunnels),
         plain: plain::Clients::default(),
         links,
         listening: config.outbound_addr.port(),
         metrics,
     }
+}
+
+/// An endpoint behind a link is in reach while the link is good.
+fn reach(links: LinksReceiver, tunnels: Tunnels) -> Reach {
+    Arc::new(move |endpoint: &Endpoint, now| {
+        let IpAddr::V6(address) = endpoint.address.ip() else {
+            return true;
+        };
+        let linked = links
+            .borrow()
+            .as_ref()
+            .and_then(|links| links.endpoint(address));
+        linked.is_none_or(|(link, _)| tunnels.is_available(&link, now))
+    })
 }
 
 fn inbound(

@@ -1,6 +1,8 @@
 //! What the sidecar counts. Label values come from closed sets, from discovery
 //! or from verified identities, never from what an application sends.
 
+mod links;
+
 use http::StatusCode;
 use mesh_core::destination::Backend;
 use prometheus_client::{
@@ -8,6 +10,8 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+
+pub(crate) use self::links::LinkMetrics;
 
 /// All counters. Clones share them.
 #[derive(Clone, Default)]
@@ -17,6 +21,7 @@ pub(crate) struct Metrics {
     streams: Family<BackendLabels, Counter>,
     refused: Family<Refused, Counter>,
     attempts_failed: Family<Refused, Counter>,
+    pub(crate) links: LinkMetrics,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,6 +66,16 @@ impl BackendLabels {
         }
     }
 
+    /// `namespace/name`, or the client.
+    pub(crate) fn service(&self) -> &str {
+        &self.peer
+    }
+
+    /// The linked cluster; empty for the own.
+    pub(crate) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
     pub(crate) fn inbound(client: impl ToString) -> Self {
         Self {
             direction: "inbound",
@@ -98,6 +113,7 @@ impl Metrics {
             "Attempts to reach an endpoint that failed before anything was sent",
             metrics.attempts_failed.clone(),
         );
+        proxy.register_collector(Box::new(metrics.links.clone()));
         metrics
     }
 

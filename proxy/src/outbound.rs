@@ -36,6 +36,7 @@ use self::{
     target::{Kind, Target},
 };
 use crate::{
+    access::{Line, answered},
     metrics::Metrics,
     plain,
     protocol::{Spoken, spoken},
@@ -132,7 +133,11 @@ impl Outbound {
         if spoken == Spoken::Opaque {
             return tcp::carry(&self, stream, &target).await;
         }
-        let answer = |request| http::answer(self.clone(), target.clone(), request);
+        let answer = |request| {
+            let line = Line::request("outbound", "", &request);
+            let answering = http::answer(self.clone(), target.clone(), request);
+            async move { answered(line, answering.await) }
+        };
         serve::http(stream, spoken, shutdown, answer)
             .await
             .map_err(Ended::Http)

@@ -38,8 +38,8 @@ const LINKED: Duration = Duration::from_secs(6);
 /// How long the peer may take to answer a `CONNECT`.
 const ANSWER: Duration = Duration::from_secs(5);
 /// How often a silent peer is asked for a sign of life, and how long that may take.
-const PING: Duration = Duration::from_secs(10);
-const PONG: Duration = Duration::from_secs(4);
+const PING: Duration = Duration::from_secs(4);
+const PONG: Duration = Duration::from_secs(3);
 /// Bytes on their way per stream and per connection.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;

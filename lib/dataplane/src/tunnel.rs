@@ -1,47 +1,43 @@
 //! Tunnels through gateways: pooled HTTP/2 connections in mutual TLS, a
 //! `CONNECT` stream each.
+//!
+//! A gateway may have several addresses. A task of its own ([`keeper`]) keeps a
+//! few of them connected; a tunnel takes the less loaded of two. What is known
+//! of them is in [`door`], which address to dial in [`plan`], and whether the
+//! link is good enough for traffic that could go elsewhere in [`damping`].
+
+mod damping;
+mod door;
+mod keeper;
+mod outer;
+mod plan;
+mod report;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use futures::FutureExt as _;
-use h2::client::{Connection, SendRequest};
 use http::{HeaderValue, Method, Request};
 use mesh_core::{
     endpoint::EndpointId,
     link::{Gateway, Link},
 };
-use mesh_tls::{ALPN_MESH, ClientStream, Tls, TlsError};
+use mesh_tls::{Tls, TlsError};
 use mesh_wire::mesh1;
-use tokio::{net::TcpStream, sync::Mutex as AsyncMutex, time::timeout};
-use tracing::debug;
+use tokio::time::timeout;
 
-use crate::{H2Stream, h2_stream::Streams, resolve::Resolver};
+pub(crate) use self::outer::Outer;
+pub use self::report::LinkReport;
+use self::{door::Door, keeper::Keeper};
+use crate::{H2Stream, resolve::Resolver};
 
-/// How long one address of a gateway may take until the TCP connection stands.
-const CONNECT: Duration = Duration::from_secs(2);
-/// How long TLS and HTTP/2 may take after that.
-const HANDSHAKE: Duration = Duration::from_secs(3);
-/// How often a gateway is asked for a sign of life, and how long that may take.
-const PING: Duration = Duration::from_secs(3);
-const PONG: Duration = Duration::from_secs(3);
 /// How long it may take to find or open a connection that takes a stream.
 const OPEN: Duration = Duration::from_secs(6);
-/// How long a gateway is left alone after it could not be reached, first and at
-/// most: who asks meanwhile hears so at once and goes elsewhere.
-const SHORTEST_REST: Duration = Duration::from_millis(500);
-const LONGEST_REST: Duration = Duration::from_secs(5);
-/// Bytes on their way per stream and per connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
-/// Addresses tried for one gateway.
-const MOST_ADDRESSES: usize = 8;
 
 /// What a tunnel leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,14 +83,30 @@ pub enum TunnelError {
         /// The link.
         link: Arc<str>,
     },
-    /// It could not be reached a moment ago.
+    /// No address could be reached a moment ago.
     #[error("the gateway of {link} is left alone for a moment: {said}")]
     Resting {
         /// The link.
         link: Arc<str>,
         /// What happened then.
         said: Arc<str>,
+        /// The same, as a label.
+        reason: &'static str,
     },
+}
+
+impl TunnelError {
+    /// A label for metrics; the set of values is closed.
+    #[must_use]
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "unreachable",
+            Self::Tls { source, .. } => source.reason(),
+            Self::Http2 { .. } => "http2",
+            Self::Timeout { .. } => "timeout",
+            Self::Resting { reason, .. } => reason,
+        }
+    }
 }
 
 /// The pool of connections to gateways. Clones share it.
@@ -102,85 +114,11 @@ pub enum TunnelError {
 pub struct Tunnels {
     tls: Tls,
     resolver: Resolver,
-    pool: Arc<Mutex<HashMap<Gateway, Slot>>>,
+    doors: Arc<Doors>,
 }
 
-/// The way to one gateway; who finds no connection opens it, others wait.
-type Slot = Arc<AsyncMutex<Way>>;
-
-/// The connection to a gateway if there is one, and else why not.
-#[derive(Default)]
-struct Way {
-    outer: Option<Outer>,
-    trouble: Option<Trouble>,
-}
-
-/// A gateway that could not be reached.
-struct Trouble {
-    failures: u32,
-    until: Instant,
-    said: Arc<str>,
-}
-
-impl Way {
-    /// A connection that takes one more stream.
-    fn usable(&self) -> Option<&Outer> {
-        let takes_more = |outer: &&Outer| !outer.is_closing() && !outer.is_full();
-        self.outer.as_ref().filter(takes_more)
-    }
-
-    /// Why nobody should try now.
-    fn rests(&self, now: Instant) -> Option<&Trouble> {
-        self.trouble.as_ref().filter(|trouble| trouble.until > now)
-    }
-
-    fn opened(&mut self, sender: SendRequest<Bytes>) -> Outer {
-        let fresh = Outer {
-            sender,
-            streams: Streams::default(),
-        };
-        self.outer = Some(fresh.clone());
-        self.trouble = None;
-        fresh
-    }
-
-    fn failed(&mut self, error: &TunnelError, now: Instant) {
-        let failures = self.trouble.as_ref().map_or(0, |trouble| trouble.failures);
-        self.trouble = Some(Trouble {
-            failures: failures.saturating_add(1),
-            until: now + rest(failures),
-            said: error.to_string().into(),
-        });
-    }
-}
-
-/// How long a gateway is left alone after it has failed so often before.
-fn rest(failures: u32) -> Duration {
-    SHORTEST_REST
-        .saturating_mul(2_u32.saturating_pow(failures))
-        .min(LONGEST_REST)
-}
-
-/// A connection to a gateway. It closes when no stream and no clone is left.
-#[derive(Clone)]
-pub(crate) struct Outer {
-    sender: SendRequest<Bytes>,
-    streams: Streams,
-}
-
-impl Outer {
-    /// Whether the gateway has sent us away, or is gone: what runs may go on,
-    /// nothing new should begin.
-    pub(crate) fn is_closing(&self) -> bool {
-        let ready = self.sender.clone().ready().now_or_never();
-        !matches!(ready, Some(Ok(_)))
-    }
-
-    /// Whether one more stream would have to wait for another's end.
-    fn is_full(&self) -> bool {
-        self.streams.count() >= self.sender.current_max_send_streams()
-    }
-}
+/// The gateways in use, each with a task that keeps its connections.
+type Doors = Mutex<HashMap<Gateway, Arc<Door>>>;
 
 impl Tunnels {
     /// An empty pool.
@@ -189,7 +127,7 @@ impl Tunnels {
         Self {
             tls,
             resolver,
-            pool: Arc::default(),
+            doors: Arc::default(),
         }
     }
 
@@ -208,181 +146,91 @@ impl Tunnels {
         link: &Link,
         target: Target,
     ) -> Result<(H2Stream, Outer), TunnelError> {
-        let connecting = timeout(OPEN, self.connection(link));
-        let mut outer = connecting.await.map_err(|_| TunnelError::Timeout {
-            link: link.name.clone(),
-        })??;
-        let place = outer.streams.place();
-        let opened = outer.sender.send_request(connect_request(target), false);
-        let (answer, send) = opened.map_err(|source| TunnelError::Http2 {
-            link: link.name.clone(),
-            source,
-        })?;
-        Ok((H2Stream::asked(send, answer, place), outer))
+        let door = self.door(link, Instant::now());
+        let opened = open_through(&door, link, target).await;
+        door.count(opened.as_ref().map(drop));
+        opened
     }
 
-    /// A connection that takes one more stream. One that does not is left to
-    /// its streams, and closes when they have ended.
-    async fn connection(&self, link: &Link) -> Result<Outer, TunnelError> {
-        let mut way = self.slot(&link.gateway).lock_owned().await;
-        if let Some(outer) = way.usable() {
-            return Ok(outer.clone());
-        }
-        if let Some(trouble) = way.rests(Instant::now()) {
-            return Err(TunnelError::Resting {
-                link: link.name.clone(),
-                said: trouble.said.clone(),
-            });
-        }
-        // By a task of its own, that ends within its deadline: what it finds
-        // out is not lost when the caller gives up.
-        let (this, link) = (self.clone(), link.clone());
-        let name = link.name.clone();
-        let opening = tokio::spawn(async move {
-            let dialled = timeout(OPEN, this.dial(&link)).await;
-            let dialled = dialled.unwrap_or(Err(TunnelError::Timeout { link: link.name }));
-            match dialled {
-                Ok(sender) => Ok(way.opened(sender)),
-                Err(error) => {
-                    way.failed(&error, Instant::now());
-                    Err(error)
-                }
+    /// Whether traffic that could go elsewhere should use the link: not while
+    /// its gateway cannot be reached, and not before it has been reached for
+    /// long enough. A link that nobody has used yet is as good as any.
+    #[must_use]
+    pub fn is_available(&self, link: &Link, now: Instant) -> bool {
+        let door = lock(&self.doors).get(&link.gateway).cloned();
+        door.is_none_or(|door| door.is_available(now))
+    }
+
+    /// What can be told of each link in use.
+    #[must_use]
+    pub fn report(&self, now: Instant) -> Vec<LinkReport> {
+        let mut doors: Vec<_> = lock(&self.doors).values().cloned().collect();
+        doors.sort_by_key(|door| std::cmp::Reverse(door.last_use()));
+        let mut reports: Vec<LinkReport> = Vec::new();
+        for report in doors.iter().map(|door| door.report(now)) {
+            match reports.iter_mut().find(|newer| newer.link == report.link) {
+                Some(newer) => newer.merge(report),
+                None => reports.push(report),
             }
-        });
-        opening
-            .await
-            .unwrap_or(Err(TunnelError::Timeout { link: name }))
+        }
+        reports
     }
 
-    fn slot(&self, gateway: &Gateway) -> Slot {
-        let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        // Gateways that no link names any more, or that failed, are forgotten
-        // when nobody is using them.
-        pool.retain(|known, slot| {
-            known == gateway
-                || Arc::strong_count(slot) > 1
-                || slot
-                    .try_lock()
-                    .is_ok_and(|way| way.outer.is_some() || way.rests(Instant::now()).is_some())
-        });
-        pool.entry(gateway.clone()).or_default().clone()
-    }
-
-    /// Tries the gateway's addresses one after the other.
-    async fn dial(&self, link: &Link) -> Result<SendRequest<Bytes>, TunnelError> {
-        let mut last = TunnelError::Unreachable {
-            link: link.name.clone(),
-            source: io::ErrorKind::AddrNotAvailable.into(),
+    /// The door of the link's gateway, with a keeper, which ends with the last
+    /// clone of the pool or when nobody uses the gateway any more.
+    fn door(&self, link: &Link, now: Instant) -> Arc<Door> {
+        let mut doors = lock(&self.doors);
+        if let Some(door) = doors.get(&link.gateway) {
+            door.used(now);
+            return door.clone();
+        }
+        let door = Arc::new(Door::new(link.name.clone(), now));
+        doors.insert(link.gateway.clone(), door.clone());
+        let keeper = Keeper {
+            door: door.clone(),
+            doors: Arc::downgrade(&self.doors),
+            link: Arc::new(link.clone()),
+            tls: self.tls.clone(),
+            resolver: self.resolver.clone(),
         };
-        for address in self.addresses(link).await? {
-            match self.dial_address(link, address).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => {
-                    debug!(%address, %error, "gateway address");
-                    last = error;
-                }
-            }
-        }
-        Err(last)
-    }
-
-    /// All addresses of the gateway, in an order that differs between calls.
-    async fn addresses(&self, link: &Link) -> Result<Vec<SocketAddr>, TunnelError> {
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        let mut problem = None;
-        for host in &link.gateway.hosts {
-            match self.resolver.resolve(host).await {
-                Ok(more) => addresses.extend(more),
-                Err(error) => problem = Some(error),
-            }
-        }
-        if let (true, Some(error)) = (addresses.is_empty(), problem) {
-            return Err(TunnelError::Unreachable {
-                link: link.name.clone(),
-                source: io::Error::other(error),
-            });
-        }
-        if !addresses.is_empty() {
-            let start = rand::random_range(0..addresses.len());
-            addresses.rotate_left(start);
-        }
-        addresses.truncate(MOST_ADDRESSES);
-        let port = link.gateway.port;
-        Ok(addresses.into_iter().map(|ip| (ip, port).into()).collect())
-    }
-
-    async fn dial_address(
-        &self,
-        link: &Link,
-        address: SocketAddr,
-    ) -> Result<SendRequest<Bytes>, TunnelError> {
-        let stream = mesh_net::socket::connect(address, CONNECT)
-            .await
-            .map_err(|source| TunnelError::Unreachable {
-                link: link.name.clone(),
-                source,
-            })?;
-        match timeout(HANDSHAKE, self.handshake(link, stream)).await {
-            Ok(result) => result,
-            Err(_) => Err(TunnelError::Timeout {
-                link: link.name.clone(),
-            }),
-        }
-    }
-
-    async fn handshake(
-        &self,
-        link: &Link,
-        stream: TcpStream,
-    ) -> Result<SendRequest<Bytes>, TunnelError> {
-        let expected = [link.gateway.identity.clone()];
-        let server_name = Some(&*link.gateway.server_name);
-        let session = self
-            .tls
-            .connect(stream, &expected, server_name, ALPN_MESH)
-            .await
-            .map_err(|source| TunnelError::Tls {
-                link: link.name.clone(),
-                source,
-            })?;
-        let (connection, driver) = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buffer_size(1 << 20)
-            .enable_push(false)
-            .handshake(session)
-            .await
-            .map_err(|source| TunnelError::Http2 {
-                link: link.name.clone(),
-                source,
-            })?;
-        tokio::spawn(drive(driver, link.name.clone()));
-        Ok(connection)
+        tokio::spawn(keeper.run());
+        door
     }
 }
 
-/// Runs a connection until it ends, or the gateway gives no sign of life.
-/// Lives as long as the connection: its streams fail when it returns.
-async fn drive(mut connection: Connection<ClientStream<TcpStream>, Bytes>, link: Arc<str>) {
-    let Some(pings) = connection.ping_pong() else {
-        return;
-    };
-    let alive = keep_alive(pings);
-    tokio::select! {
-        ended = connection => debug!(%link, result = ?ended, "gateway connection ended"),
-        () = alive => debug!(%link, "the gateway gives no sign of life"),
-    }
+async fn open_through(
+    door: &Door,
+    link: &Link,
+    target: Target,
+) -> Result<(H2Stream, Outer), TunnelError> {
+    let connecting = timeout(OPEN, door.connection());
+    let mut outer = connecting.await.map_err(|_| TunnelError::Timeout {
+        link: link.name.clone(),
+    })??;
+    let place = outer.streams.place();
+    let opened = outer.sender.send_request(connect_request(target), false);
+    let (answer, send) = opened.map_err(|source| TunnelError::Http2 {
+        link: link.name.clone(),
+        source,
+    })?;
+    Ok((H2Stream::asked(send, answer, place), outer))
 }
 
-/// Returns when a ping is not answered.
-async fn keep_alive(mut pings: h2::PingPong) {
-    loop {
-        tokio::time::sleep(PING).await;
-        let pong = timeout(PONG, pings.ping(h2::Ping::opaque())).await;
-        if !matches!(pong, Ok(Ok(_))) {
-            return;
-        }
+/// Forgets the gateway if nobody needs it any more, and says whether so.
+fn forget(doors: &Doors, gateway: &Gateway) -> bool {
+    // Under the lock, so that nobody takes it up meanwhile.
+    let mut doors = lock(doors);
+    let is_idle = doors
+        .get(gateway)
+        .is_none_or(|door| door.is_idle(Instant::now()));
+    if is_idle {
+        doors.remove(gateway);
     }
+    is_idle
+}
+
+fn lock(doors: &Doors) -> MutexGuard<'_, HashMap<Gateway, Arc<Door>>> {
+    doors.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn connect_request(target: Target) -> Request<()> {
@@ -402,27 +250,4 @@ fn connect_request(target: Target) -> Request<()> {
         headers.insert(mesh1::ENDPOINT, value);
     }
     request
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn r1_a_gateway_that_fails_is_left_alone_longer_each_time() {
-        let rests: Vec<u128> = (0..6).map(|n| rest(n).as_millis()).collect();
-        assert_eq!(rests, [500, 1000, 2000, 4000, 5000, 5000]);
-        assert_eq!(rest(u32::MAX), LONGEST_REST);
-
-        let (mut way, now) = (Way::default(), Instant::now());
-        assert!(way.rests(now).is_none());
-        let error = TunnelError::Timeout {
-            link: "east".into(),
-        };
-        way.failed(&error, now);
-        assert!(way.rests(now).is_some());
-        assert!(way.rests(now + rest(0)).is_none(), "one may try again");
-        way.failed(&error, now);
-        assert!(way.rests(now + rest(0)).is_some());
-    }
 }

@@ -2,8 +2,10 @@
 //! on every surprise.
 //!
 //! Main type: [`ca::TestRoot`], a root of trust that issues good certificates,
-//! and bad ones on request.
+//! and bad ones on request; [`dns::TestDns`], a name server that says what it is
+//! told to.
 
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
 pub mod ca;
+pub mod dns;

@@ -1,6 +1,9 @@
 //! Between clusters: cut, one way or both, and ports that refuse or swallow.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -57,6 +60,21 @@ pub fn black_hole(a: &Cluster, b: &Cluster, port: u16) -> Result<Fault> {
         b.name(),
         a.name()
     );
+    filter(what, &rules)
+}
+
+/// The same for one address of `b`; others are not concerned.
+///
+/// # Errors
+/// If the lab is down.
+pub fn black_hole_address(a: &Cluster, b: &Cluster, address: IpAddr, port: u16) -> Result<Fault> {
+    let family = if address.is_ipv4() { "ip" } else { "ip6" };
+    let (there, back) = (between(a, b), between(b, a));
+    let rules = [
+        format!("{there} {family} daddr {address} tcp dport {port} drop"),
+        format!("{back} {family} saddr {address} tcp sport {port} drop"),
+    ];
+    let what = format!("port {port} at {address} swallows what {} sends", a.name());
     filter(what, &rules)
 }
 

@@ -5,6 +5,7 @@ mod broken;
 mod crossing;
 mod fail_over;
 mod failures;
+mod gateways;
 pub(crate) mod installed;
 mod intruder;
 mod outages;

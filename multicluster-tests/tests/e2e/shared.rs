@@ -111,3 +111,10 @@ pub(crate) fn eventually(what: &str, cluster: &Cluster, holds: impl FnMut() -> b
         .wait_for(what, PATIENCE, holds)
         .unwrap_or_else(|error| panic!("{error:#}"))
 }
+
+/// Waits until `holds`, as long as a link may be left alone that was lost often.
+pub(crate) fn patiently(what: &str, cluster: &Cluster, holds: impl FnMut() -> bool) -> Duration {
+    cluster
+        .wait_for(what, PATIENCE * 2, holds)
+        .unwrap_or_else(|error| panic!("{error:#}"))
+}

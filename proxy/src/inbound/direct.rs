@@ -9,14 +9,19 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use mesh_core::{identity::SpiffeId, inbound::Refusal};
 use mesh_dataplane::peer::Body;
-use mesh_net::copy::copy;
+use mesh_net::copy::{Copied, copy};
 use mesh_wire::mesh1::{self, Carried, Reason};
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
 use super::{Inbound, application};
-use crate::{body, metrics::BackendLabels, plain};
+use crate::{
+    access::{Line, Went},
+    body,
+    metrics::BackendLabels,
+    plain,
+};
 
 /// The peer at the other end of a connection.
 pub(super) struct Client {
@@ -82,8 +87,12 @@ async fn tcp(
         })?;
     inbound.metrics.carried(&client.labels);
     let upgrade = hyper::upgrade::on(&mut request);
+    let mut line = Line::stream("inbound", client.id.as_uri(), Went::default());
     tasks.spawn(async move {
         let result = carry(upgrade, &mut server).await;
+        if let (Some(line), Ok(copied)) = (&mut line, &result) {
+            line.carried(copied);
+        }
         debug!(?result, "stream ended");
     });
     Ok(Response::new(
@@ -91,10 +100,12 @@ async fn tcp(
     ))
 }
 
-async fn carry(upgrade: hyper::upgrade::OnUpgrade, server: &mut TcpStream) -> anyhow::Result<()> {
+async fn carry(
+    upgrade: hyper::upgrade::OnUpgrade,
+    server: &mut TcpStream,
+) -> anyhow::Result<Copied> {
     let mut stream = TokioIo::new(upgrade.await?);
-    copy(&mut stream, server).await?;
-    Ok(())
+    Ok(copy(&mut stream, server).await?)
 }
 
 /// Tells the peer's sidecar why, in a form that it does not take for the

@@ -17,9 +17,14 @@ use mesh_core::{
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// Says whether an endpoint can be reached at all, as far as others than the
+/// endpoint itself know: one behind a link only while the link is good.
+pub(crate) type Reach = Arc<dyn Fn(&Endpoint, Instant) -> bool + Send + Sync>;
+
 /// An endpoint, and what is known of it.
 pub(crate) struct EndpointState {
     endpoint: Endpoint,
+    reach: Option<Reach>,
     pending: AtomicU32,
     health: Mutex<Health>,
 }
@@ -34,6 +39,7 @@ impl EndpointState {
     pub(crate) const fn new(endpoint: Endpoint, now: Instant) -> Self {
         Self {
             endpoint,
+            reach: None,
             pending: AtomicU32::new(0),
             health: Mutex::new(Health {
                 latency: PeakEwma::new(now),
@@ -41,6 +47,11 @@ impl EndpointState {
                 down_until: None,
             }),
         }
+    }
+
+    /// The same, usable only while it is in reach.
+    pub(crate) fn within(self, reach: Option<Reach>) -> Self {
+        Self { reach, ..self }
     }
 
     pub(crate) const fn endpoint(&self) -> &Endpoint {
@@ -71,8 +82,12 @@ impl EndpointState {
     }
 
     fn is_usable(&self, now: Instant) -> bool {
+        !self.is_down(now) && self.reach.as_ref().is_none_or(|is| is(&self.endpoint, now))
+    }
+
+    fn is_down(&self, now: Instant) -> bool {
         let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        health.down_until.is_none_or(|until| until <= now)
+        health.down_until.is_some_and(|until| until > now)
     }
 
     fn load(&self, now: Instant) -> f64 {

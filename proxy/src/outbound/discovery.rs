@@ -15,7 +15,10 @@ use mesh_proto::{
 use tokio::{sync::watch, time::timeout};
 use tonic::transport::Channel;
 
-use super::target::{State, States, Target};
+use super::{
+    balancer::Reach,
+    target::{State, States, Target},
+};
 
 /// How long a connection waits for the first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
@@ -30,6 +33,7 @@ const MOST: usize = 10_000;
 pub(crate) struct Discovery {
     client: DiscoveryClient<Channel>,
     workload: Workload,
+    reach: Reach,
     entries: Mutex<Entries>,
 }
 
@@ -45,10 +49,11 @@ struct Entry {
 }
 
 impl Discovery {
-    pub(crate) fn new(channel: Channel, workload: Workload) -> Self {
+    pub(crate) fn new(channel: Channel, workload: Workload, reach: Reach) -> Self {
         Self {
             client: DiscoveryClient::new(channel),
             workload,
+            reach,
             entries: Mutex::default(),
         }
     }
@@ -91,6 +96,7 @@ impl Discovery {
         Following {
             client: self.client.clone(),
             workload: self.workload.clone(),
+            reach: self.reach.clone(),
         }
     }
 }
@@ -112,6 +118,7 @@ impl Entries {
 struct Following {
     client: DiscoveryClient<Channel>,
     workload: Workload,
+    reach: Reach,
 }
 
 impl Following {
@@ -124,7 +131,7 @@ impl Following {
             };
             async move { client.watch_destination(request).await }
         };
-        let states = States::default();
+        let states = States::within(self.reach.clone());
         let convert = |message| {
             let destination = destination_from_proto(message)?;
             Ok::<_, InvalidMessage>(Arc::new(states.state(destination, Instant::now())))

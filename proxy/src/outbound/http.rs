@@ -21,7 +21,10 @@ use mesh_wire::{
 use tracing::debug;
 
 use super::{Outbound, Way, balancer::EndpointState, target::Target};
-use crate::body::{RequestBody, answer as our_answer, clone_head, pass};
+use crate::{
+    access::Went,
+    body::{RequestBody, answer as our_answer, clone_head, pass},
+};
 
 /// Endpoints tried for one request, and the time in which they are.
 const ATTEMPTS: usize = 6;
@@ -59,8 +62,11 @@ pub(crate) async fn answer(
         let (this, next) = body.attempt();
         let _pending = endpoint.pending();
         match send(&outbound, &endpoint, &head, this).await {
-            Ok(response) => {
+            Ok(mut response) => {
                 outbound.metrics.answered(&route.labels, response.status());
+                if let Some(went) = Went::out(&route.labels, endpoint.endpoint()) {
+                    response.extensions_mut().insert(went);
+                }
                 return response;
             }
             Err(Failed::Received(message)) => {

@@ -12,7 +12,7 @@ use mesh_core::destination::{
 };
 use tokio::sync::watch;
 
-use super::balancer::{Balancer, EndpointState};
+use super::balancer::{Balancer, EndpointState, Reach};
 use crate::metrics::BackendLabels;
 
 /// What an address means at one time.
@@ -98,7 +98,10 @@ fn choose<'a>(
 /// Makes states out of what discovery says, and carries over what was learnt
 /// about endpoints that stay.
 #[derive(Default)]
-pub(crate) struct States(Mutex<Known>);
+pub(crate) struct States {
+    known: Mutex<Known>,
+    reach: Option<Reach>,
+}
 
 /// What is carried over.
 #[derive(Default)]
@@ -111,8 +114,16 @@ struct Known {
 type Key = (SocketAddr, Option<MeshPeer>);
 
 impl States {
+    /// States whose endpoints are usable only while they are in reach.
+    pub(crate) fn within(reach: Reach) -> Self {
+        Self {
+            reach: Some(reach),
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn state(&self, destination: Destination, now: Instant) -> State {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let destination = known.completed(destination);
         let mut next = HashMap::new();
         let mut balancer = |endpoints: &[Endpoint]| {
@@ -120,7 +131,10 @@ impl States {
                 let key = (endpoint.address, endpoint.mesh.clone());
                 let state = match known.endpoints.get(&key) {
                     Some(state) if *state.endpoint() == *endpoint => state.clone(),
-                    _ => Arc::new(EndpointState::new(endpoint.clone(), now)),
+                    _ => {
+                        let state = EndpointState::new(endpoint.clone(), now);
+                        Arc::new(state.within(self.reach.clone()))
+                    }
                 };
                 next.insert(key, state.clone());
                 state
@@ -260,6 +274,23 @@ mod tests {
         }
         let gone = states.state(service(&[("web-east", &[])]), now);
         assert_eq!(picked(&gone, now), None, "it is known to be empty");
+    }
+
+    #[test]
+    fn r1_a_backend_behind_a_lost_link_is_skipped_without_an_attempt() {
+        let is_lost = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let seen = is_lost.clone();
+        let lost = move || seen.load(std::sync::atomic::Ordering::Relaxed);
+        let reach = move |endpoint: &Endpoint, _: Instant| endpoint.address.port() != 1 || !lost();
+        let (states, now) = (States::within(Arc::new(reach)), Instant::now());
+        let state = states.state(service(&[("web-east", &[1]), ("web", &[2])]), now);
+        assert_eq!(picked(&state, now), Some(1));
+        is_lost.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(picked(&state, now), Some(2));
+        let alone = states.state(service(&[("web-east", &[1])]), now);
+        assert_eq!(picked(&alone, now), Some(1), "there is nothing else");
+        is_lost.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(picked(&state, now), Some(1));
     }
 
     #[test]

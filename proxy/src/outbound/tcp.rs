@@ -7,7 +7,10 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::{Ended, Outbound, Way, balancer::EndpointState, target::Target};
-use crate::plain;
+use crate::{
+    access::{Line, Went},
+    plain,
+};
 
 /// Endpoints tried before the connection is given up.
 const ATTEMPTS: usize = 5;
@@ -28,10 +31,15 @@ pub(super) async fn carry(
         if let Some(server) = connect(outbound, &endpoint).await {
             drop(state);
             outbound.metrics.carried(&labels);
+            let went = Went::out(&labels, endpoint.endpoint());
+            let mut line = went.and_then(|went| Line::stream("outbound", "", went));
             let copied = match server {
                 Server::Mesh(mut server) => copy(&mut client, &mut server).await,
                 Server::Plain(mut server) => copy(&mut client, &mut server).await,
             };
+            if let (Some(line), Ok(copied)) = (&mut line, &copied) {
+                line.carried(copied);
+            }
             return copied.map(drop).map_err(Ended::Io);
         }
     }

@@ -16,7 +16,7 @@ use mesh_lab::{
 use serde_json::Value;
 
 use super::installed::{EAST, Load, WEST, answer, call, client, linked, rolled_out};
-use crate::shared::{Shared, eventually};
+use crate::shared::{Shared, eventually, patiently};
 
 const SPLIT: &str = include_str!("../../../manifests/split-west.yaml");
 
@@ -46,7 +46,7 @@ fn r12_when_east_s_pods_are_gone_west_answers_and_east_again_when_they_are_back(
             .is_ok_and(|text| answer(&text)["cluster"] == cluster)
     };
     west.apply(SPLIT).unwrap();
-    eventually("east answers for web", west, || answered_by(EAST));
+    patiently("east answers for web", west, || answered_by(EAST));
 
     let load = Load::start(&shared, "http://web", "25s");
     let scale = |replicas: &str| {
@@ -168,7 +168,7 @@ fn r1_a_cluster_that_is_dead_in_any_way_is_left_within_15_seconds() {
         ("replies lost", &|| cut(east, west, Way::Forth)),
     ];
     for (name, fault) in faults {
-        eventually("east answers for web", west, || answered_by(&shared, EAST));
+        patiently("east answers for web", west, || answered_by(&shared, EAST));
         let fault = fault().unwrap();
         let start = Instant::now();
         eventually("west answers for web", west, || answered_by(&shared, WEST));
@@ -177,7 +177,7 @@ fn r1_a_cluster_that_is_dead_in_any_way_is_left_within_15_seconds() {
         assert!(took < FAIL_OVER, "{name}: {took:?}");
         fault.undo().unwrap();
     }
-    eventually("east answers again", west, || answered_by(&shared, EAST));
+    patiently("east answers again", west, || answered_by(&shared, EAST));
     west.kubectl(&["-n", "shop", "delete", "trafficsplit", "web"])
         .unwrap();
     eventually("web is west's again", west, || answered_by(&shared, WEST));

@@ -1,0 +1,183 @@
+//! Gateways of east on loopback: they echo, and can be killed or frozen.
+
+use std::{
+    future::pending,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h2::{RecvStream, server::SendResponse};
+use http::Response;
+use mesh_core::link::{Gateway, Link};
+use mesh_testing::ca::{TestRoot, id};
+use mesh_tls::{ALPN_MESH, Tls};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
+
+use crate::{resolve::Resolver, tunnel::Tunnels};
+
+pub(super) const HERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
+pub(super) const THERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// Longer than anything here may take.
+pub(super) const LONG: Duration = Duration::from_secs(20);
+
+const GATEWAY: &str = "spiffe://east/ns/mesh-multicluster/sa/mesh-gateway";
+
+pub(super) struct World {
+    east: TestRoot,
+    west: TestRoot,
+    port: u16,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let free = TcpListener::bind((HERE, 0)).await.unwrap();
+        Self {
+            east: TestRoot::new("east"),
+            west: TestRoot::new("west"),
+            port: free.local_addr().unwrap().port(),
+        }
+    }
+
+    pub(super) fn tunnels(&self) -> Tunnels {
+        self.tunnels_with(Resolver::from_system().unwrap())
+    }
+
+    pub(super) fn tunnels_with(&self, resolver: Resolver) -> Tunnels {
+        let web = "spiffe://west/ns/shop/sa/web";
+        Tunnels::new(self.west.tls_trusting(web, &[&self.east]), resolver)
+    }
+
+    pub(super) fn link(&self, addresses: &[Ipv4Addr]) -> Link {
+        let hosts = addresses.iter().map(|ip| ip.to_string().into());
+        let gateway = Gateway {
+            hosts: hosts.collect(),
+            port: self.port,
+            identity: id(GATEWAY),
+            server_name: "gateway.east.mesh".into(),
+        };
+        Link {
+            name: "east".into(),
+            cluster: "east".parse().unwrap(),
+            trust_domain: "east".parse().unwrap(),
+            roots: Vec::new(),
+            gateway,
+            prefix: "fd6d:6573:6800:9::/64".parse().unwrap(),
+            control: id("spiffe://east/ns/mesh-system/sa/mesh-control"),
+            mirror: id("spiffe://east/ns/mesh-multicluster/sa/mesh-mirror"),
+            import: true,
+            export: true,
+        }
+    }
+
+    pub(super) fn named(&self, host: &str) -> Link {
+        let mut link = self.link(&[]);
+        link.gateway.hosts = vec![host.into()];
+        link
+    }
+
+    /// An address that takes connections, and says nothing.
+    pub(super) async fn silent(&self, address: Ipv4Addr) -> TcpListener {
+        TcpListener::bind((address, self.port)).await.unwrap()
+    }
+
+    /// A gateway at this address.
+    pub(super) async fn serve(&self, address: Ipv4Addr) -> East {
+        let listener = TcpListener::bind((address, self.port)).await.unwrap();
+        let tls = self.east.tls_trusting(GATEWAY, &[&self.west]);
+        let counts = Arc::new(Counts::default());
+        let (frozen, is_frozen) = watch::channel(false);
+        let serving = tokio::spawn(accept(listener, tls, counts.clone(), is_frozen));
+        East {
+            counts,
+            frozen,
+            serving: serving.abort_handle(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    connections: AtomicUsize,
+    streams: AtomicUsize,
+}
+
+pub(super) struct East {
+    counts: Arc<Counts>,
+    frozen: watch::Sender<bool>,
+    serving: AbortHandle,
+}
+
+impl East {
+    pub(super) fn connections(&self) -> usize {
+        self.counts.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many were ever opened.
+    pub(super) fn streams(&self) -> usize {
+        self.counts.streams.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn kill(&self) {
+        self.serving.abort();
+    }
+
+    /// Connections stay, and nobody is there.
+    pub(super) fn freeze(&self) {
+        self.frozen.send_replace(true);
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Tls,
+    counts: Arc<Counts>,
+    frozen: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let mut frozen = frozen.clone();
+        let mut serving = Box::pin(serve(tls.clone(), counts.clone(), stream));
+        connections.spawn(async move {
+            tokio::select! {
+                () = &mut serving => {}
+                () = until(&mut frozen) => pending().await,
+            }
+        });
+    }
+}
+
+async fn until(frozen: &mut watch::Receiver<bool>) {
+    let _ = frozen.wait_for(|frozen| *frozen).await;
+}
+
+async fn serve(tls: Tls, counts: Arc<Counts>, stream: TcpStream) {
+    let Ok((session, _)) = tls.accept(stream, ALPN_MESH).await else {
+        return;
+    };
+    let mut connection = h2::server::handshake(session).await.unwrap();
+    counts.connections.fetch_add(1, Ordering::Relaxed);
+    let mut streams = JoinSet::new();
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        counts.streams.fetch_add(1, Ordering::Relaxed);
+        streams.spawn(echo(request.into_body(), respond));
+    }
+    counts.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+async fn echo(mut body: RecvStream, mut respond: SendResponse<Bytes>) {
+    let mut send = respond.send_response(Response::new(()), false).unwrap();
+    while let Some(Ok(data)) = body.data().await {
+        let _ = body.flow_control().release_capacity(data.len());
+        let _ = send.send_data(data, false);
+    }
+    let _ = send.send_data(Bytes::new(), true);
+}
