@@ -61,6 +61,10 @@ struct EchoReply {
     authority: String,
     #[prost(message, repeated, tag = "9")]
     headers: Vec<Header>,
+    /// The id of a call of a load.
+    #[prost(string, tag = "10")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    id: String,
 }
 
 #[derive(Clone, PartialEq, Message, Serialize)]
