@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use http::HeaderMap;
+use serde::{Deserialize, Deserializer, de};
 
 /// Header of HTTP requests and gRPC calls with the id.
 pub(crate) const HEADER: &str = "x-testapp-id";
@@ -38,6 +39,13 @@ impl FromStr for Run {
         } else {
             Err(format!("want 1 to {MAX_RUN} letters, digits or `-`"))
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Run {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
     }
 }
 

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Numbers in one text, at most: more than a server remembers.
-const MAX_NUMBERS: u64 = 10_000_000;
+pub(crate) const MAX_NUMBERS: u64 = 10_000_000;
 
 /// A set of numbers of requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
