@@ -250,7 +250,8 @@ pub(crate) struct LoadArgs {
     /// Name of the run, part of each request's id; drawn, unless given.
     #[arg(long)]
     pub(crate) run: Option<Run>,
-    /// Take any answer for right: for servers other than this program.
+    /// Take any answer that is not an error for right: for servers other than
+    /// this program. Over TCP they hear the data alone, no id.
     #[arg(long)]
     pub(crate) unchecked: bool,
     /// Report also which requests each pod answered.

@@ -47,16 +47,20 @@ pub(super) fn http(answer: &Answer, id: &RequestId, body: &[u8]) -> Outcome {
     }
 }
 
-/// Checks the answer to a unary call that said `text`.
-pub(super) fn grpc(answer: &Answer, id: &RequestId, text: &str) -> Outcome {
+/// Checks the answer to a unary call that said `text`. Fails when the call was
+/// not ended as gRPC ends it.
+pub(super) fn grpc(answer: &Answer, id: &RequestId, text: &str) -> Result<Outcome, Failure> {
     if answer.status != StatusCode::OK {
-        return refused(answer.status, From::default());
+        return Ok(refused(answer.status, From::default()));
     }
-    let mut outcome = match GrpcOutcome::of(answer) {
-        Ok(outcome) => outcome,
-        Err(Failure::Cut) => return wrong(Wrong::Cut, From::default()),
-        Err(_) => return wrong(Wrong::Body, From::default()),
-    };
+    match GrpcOutcome::of(answer) {
+        Ok(outcome) => Ok(grpc_outcome(outcome, id, text)),
+        Err(Failure::Cut) => Err(Failure::Cut),
+        Err(_) => Ok(wrong(Wrong::Body, From::default())),
+    }
+}
+
+fn grpc_outcome(mut outcome: GrpcOutcome, id: &RequestId, text: &str) -> Outcome {
     if outcome.status != "0" {
         return Outcome::Refused {
             cause: format!("grpc status {}", outcome.status),
@@ -116,13 +120,11 @@ pub(super) fn failed(failure: Failure) -> Outcome {
     }
 }
 
-/// Takes any whole answer for right.
+/// Takes the answer for right whatever it says: only the protocol knows
+/// whether another program's answer is whole.
 pub(super) fn trusting(outcome: Outcome) -> Outcome {
     match outcome {
-        Outcome::Wrong {
-            wrong: Wrong::Id | Wrong::Body,
-            from,
-        } => Outcome::Answered(from),
+        Outcome::Wrong { from, .. } => Outcome::Answered(from),
         other => other,
     }
 }
@@ -226,18 +228,23 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_grpc_status_was_cut() {
-        assert_eq!(
-            words(&grpc(&answer(200, ""), &id(), "")),
-            "answer cut short"
-        );
-        let got = grpc(&answer(503, ""), &id(), "");
-        assert_eq!(words(&got), "status 503 from ");
+        let cut = grpc(&answer(200, ""), &id(), "").unwrap_err();
+        assert_eq!(words(&failed(cut)), "answer cut short");
+        let refused = grpc(&answer(503, ""), &id(), "").unwrap();
+        assert_eq!(words(&refused), "status 503 from ");
     }
 
     #[test]
-    fn unchecked_answers_are_right_when_whole() {
-        let other = http(&answer(200, "ok"), &id(), b"");
-        assert_eq!(words(&trusting(other)), "ok from ");
-        assert_eq!(words(&trusting(failed(Failure::Cut))), "answer cut short");
+    fn unchecked_answers_are_right_unless_they_are_errors() {
+        for (status, body, want) in [
+            (200, "ok", "ok from "),
+            (200, "", "ok from "),
+            (200, "[1, 2", "ok from "),
+            (200, r#"{"pod":"a","id":"r/8"}"#, "ok from a"),
+            (404, "", "status 404 from "),
+        ] {
+            let got = trusting(http(&answer(status, body), &id(), b""));
+            assert_eq!(words(&got), want, "{status} {body}");
+        }
     }
 }

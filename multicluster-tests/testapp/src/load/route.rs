@@ -85,47 +85,67 @@ impl Route {
     /// One request, from the wait for a connection to the verdict on its
     /// answer.
     pub(super) async fn send(&self, id: &RequestId, deadline: Instant) -> Outcome {
-        let outcome = match &self.speech {
+        match self.answered(id, deadline).await {
+            Ok(outcome) if self.unchecked => check::trusting(outcome),
+            Ok(outcome) => outcome,
+            Err(failure) => check::failed(failure),
+        }
+    }
+
+    async fn answered(&self, id: &RequestId, deadline: Instant) -> Result<Outcome, Failure> {
+        match &self.speech {
             Speech::Http { pool, call } => {
-                let answer = pool.send(&call.with_id(id), deadline).await;
-                answer.map(|answer| check::http(&answer, id, &call.body))
+                let answer = pool.send(&call.with_id(id), deadline).await?;
+                Ok(check::http(&answer, id, &call.body))
             }
             Speech::Grpc { pool, call, text } => {
-                let answer = pool.send(&call.with_id(id), deadline).await;
-                answer.map(|answer| check::grpc(&answer, id, text))
+                let answer = pool.send(&call.with_id(id), deadline).await?;
+                check::grpc(&answer, id, text)
             }
-            Speech::Tcp(tcp) => tcp.send(id, deadline).await,
-        };
-        let outcome = outcome.unwrap_or_else(check::failed);
-        if self.unchecked {
-            check::trusting(outcome)
-        } else {
-            outcome
+            Speech::Tcp(tcp) if self.unchecked => {
+                let said = tcp.text.as_bytes();
+                let heard = tcp.send(said, deadline, |heard| !heard.is_empty()).await?;
+                Ok(check::tcp(&heard, id, said))
+            }
+            Speech::Tcp(tcp) => {
+                let said = [&id.tcp_line()[..], tcp.text.as_bytes()].concat();
+                let whole = |heard: &[u8]| check::is_whole(heard, &said);
+                let heard = tcp.send(&said, deadline, whole).await?;
+                Ok(check::tcp(&heard, id, &said))
+            }
         }
     }
 }
 
 impl Tcp {
-    async fn send(&self, id: &RequestId, deadline: Instant) -> Result<Outcome, Failure> {
+    /// Says `said` on a connection of its own and gives what is heard until
+    /// it is `whole`, or the connection ends.
+    async fn send(
+        &self,
+        said: &[u8],
+        deadline: Instant,
+        whole: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<u8>, Failure> {
         let _permit = timeout_at(deadline, self.permits.acquire())
             .await
             .map_err(|_| Failure::Timeout)?;
         let io = self.dialer.connect(&self.host, self.port, deadline).await?;
-        let said = [&id.tcp_line()[..], self.text.as_bytes()].concat();
-        let heard = timeout_at(deadline, talk(io, &said))
+        timeout_at(deadline, talk(io, said, whole))
             .await
-            .map_err(|_| Failure::Timeout)??;
-        Ok(check::tcp(&heard, id, &said))
+            .map_err(|_| Failure::Timeout)?
     }
 }
 
-/// Says `said` and hears the server's line and the echo, or less when the
-/// connection ends before. A failure when nothing at all was heard.
-async fn talk(mut io: TcpStream, said: &[u8]) -> Result<Vec<u8>, Failure> {
+/// A failure when nothing at all was heard.
+async fn talk(
+    mut io: TcpStream,
+    said: &[u8],
+    whole: impl Fn(&[u8]) -> bool,
+) -> Result<Vec<u8>, Failure> {
     let write = io.write_all(said).await;
     let mut heard = Vec::new();
     let mut end = write.err();
-    while end.is_none() && !check::is_whole(&heard, said) && heard.len() < MAX_HEARD {
+    while end.is_none() && !whole(&heard) && heard.len() < MAX_HEARD {
         match io.read_buf(&mut heard).await {
             Ok(0) if heard.is_empty() => return Err(Failure::Closed),
             Ok(0) => break,
