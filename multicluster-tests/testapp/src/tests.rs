@@ -20,6 +20,9 @@ use crate::load;
 use crate::serve::{self, Addresses};
 use crate::tcp::talk;
 
+mod loads;
+mod middle_man;
+
 /// A deadline for what must happen soon.
 const SOON: Duration = Duration::from_secs(10);
 

@@ -57,7 +57,7 @@ pub(crate) struct Latencies {
 
 impl Report {
     /// One line.
-    pub(super) fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         line(self)
     }
 
