@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::client::{Protocol, Url};
 use crate::duration::parse_duration;
 use crate::echo::Place;
+use crate::id::Run;
+use crate::numbers::Numbers;
 
 /// Echo server and test clients for the mesh's end-to-end tests.
 #[derive(Debug, Parser)]
@@ -34,8 +36,11 @@ pub(crate) enum Command {
     Tcp(TcpArgs),
     /// Write a file anew.
     Write(WriteArgs),
-    /// Send HTTP requests at a fixed rate, report how they went.
+    /// Send requests at a fixed rate, report how they went.
     Load(LoadArgs),
+    /// Ask pods which requests of a load they saw, print what was lost and
+    /// what was doubled.
+    Audit(AuditArgs),
 }
 
 #[derive(Debug, Clone, ClapArgs)]
@@ -107,11 +112,43 @@ impl From<PlaceArgs> for Place {
     }
 }
 
-/// What `get` and `load` say about a request.
+/// What `audit` is told about a run.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct AuditArgs {
+    /// HTTP port of each pod to ask, `host:port`.
+    #[arg(required = true)]
+    pub(crate) addresses: Vec<String>,
+    /// The load's JSON report, `-` for standard input: the run, what was sent
+    /// and what was answered.
+    #[arg(long, required_unless_present_all = ["run", "sent"])]
+    pub(crate) report: Option<PathBuf>,
+    /// The run's name.
+    #[arg(long, conflicts_with = "report", requires = "sent")]
+    pub(crate) run: Option<Run>,
+    /// Requests that were sent.
+    #[arg(long, conflicts_with = "report", requires = "run")]
+    pub(crate) sent: Option<u64>,
+    /// Those without any answer, as the report has them: `3,7-9`. All, unless
+    /// given.
+    #[arg(long, conflicts_with = "report")]
+    pub(crate) unanswered: Option<Numbers>,
+    /// Time for one pod's answer.
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// Where `get` sends a request, and what the request is.
 #[derive(Debug, Clone, ClapArgs)]
 pub(crate) struct RequestArgs {
     /// `http://host[:port][/path][?query]`.
     pub(crate) url: Url,
+    #[command(flatten)]
+    pub(crate) message: MessageArgs,
+}
+
+/// What `get` and `load` say in a request.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(crate) struct MessageArgs {
     /// Header of the request, `name:value`; may be repeated. `host:` replaces
     /// the authority, not the address that is dialled.
     #[arg(long = "header", short = 'H', value_name = "NAME:VALUE", value_parser = parse_header)]
@@ -127,7 +164,7 @@ pub(crate) struct RequestArgs {
     http2: bool,
 }
 
-impl RequestArgs {
+impl MessageArgs {
     pub(crate) fn protocol(&self) -> Protocol {
         if self.http2 {
             Protocol::Http2
@@ -191,18 +228,43 @@ pub(crate) struct TcpArgs {
     pub(crate) timeout: Duration,
 }
 
+/// What a load speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LoadProtocol {
+    Http1,
+    Http2,
+    Grpc,
+    Tcp,
+}
+
 #[derive(Debug, ClapArgs)]
 pub(crate) struct LoadArgs {
+    /// A URL as for `get`; `host:port` as for `grpc` and `tcp`.
+    pub(crate) target: String,
     #[command(flatten)]
-    pub(crate) request: RequestArgs,
+    pub(crate) message: MessageArgs,
+    /// What is spoken: HTTP/1, unless given. Opaque TCP has a connection per
+    /// request; for gRPC and TCP the data are the text that must come back.
+    #[arg(long, conflicts_with = "http2")]
+    protocol: Option<LoadProtocol>,
+    /// Name of the run, part of each request's id; drawn, unless given.
+    #[arg(long)]
+    pub(crate) run: Option<Run>,
+    /// Take any answer that is not an error for right: for servers other than
+    /// this program. Over TCP they hear the data alone, no id.
+    #[arg(long)]
+    pub(crate) unchecked: bool,
+    /// Report also which requests each pod answered.
+    #[arg(long)]
+    pub(crate) answers: bool,
     /// Requests per second. They start by the clock, not by the answers.
     #[arg(long, default_value_t = 10.0, value_parser = parse_rate)]
     pub(crate) rate: f64,
     /// How long to start requests.
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub(crate) duration: Duration,
-    /// Connections, at most: 64 for HTTP/1, which uses one per request in
-    /// flight, and 1 for HTTP/2, unless given.
+    /// Connections, at most: 64 for HTTP/1 and TCP, which use one per request
+    /// in flight, and 1 for HTTP/2 and gRPC, unless given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     connections: Option<u16>,
     /// Time for one request, counted from the moment it was due.
@@ -218,11 +280,19 @@ pub(crate) struct LoadArgs {
 
 impl LoadArgs {
     pub(crate) fn connections(&self) -> usize {
-        match (self.connections, self.request.protocol()) {
+        match (self.connections, self.protocol()) {
             (Some(connections), _) => connections.into(),
-            (None, Protocol::Http1) => 64,
-            (None, Protocol::Http2) => 1,
+            (None, LoadProtocol::Http1 | LoadProtocol::Tcp) => 64,
+            (None, LoadProtocol::Http2 | LoadProtocol::Grpc) => 1,
         }
+    }
+
+    pub(crate) fn protocol(&self) -> LoadProtocol {
+        self.protocol
+            .unwrap_or_else(|| match self.message.protocol() {
+                Protocol::Http1 => LoadProtocol::Http1,
+                Protocol::Http2 => LoadProtocol::Http2,
+            })
     }
 }
 

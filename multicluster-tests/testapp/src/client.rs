@@ -14,9 +14,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::args::RequestArgs;
+use crate::args::{MessageArgs, RequestArgs};
 use crate::dial::Dialer;
 use crate::failure::Failure;
+use crate::id::{self, RequestId};
 
 /// Longest answer that is read.
 const MAX_ANSWER: usize = 64 << 20;
@@ -84,24 +85,37 @@ pub(crate) struct Call {
 
 impl From<&RequestArgs> for Call {
     fn from(args: &RequestArgs) -> Self {
-        let default_method = if args.data.is_some() {
-            Method::POST
-        } else {
-            Method::GET
-        };
-        Self {
-            url: args.url.clone(),
-            protocol: args.protocol(),
-            method: args.method.clone().unwrap_or(default_method),
-            headers: args.headers.clone(),
-            body: args.data.clone().unwrap_or_default().into(),
-        }
+        Self::new(args.url.clone(), args.message.protocol(), &args.message)
     }
 }
 
 type Body = Full<Bytes>;
 
 impl Call {
+    pub(crate) fn new(url: Url, protocol: Protocol, args: &MessageArgs) -> Self {
+        let default_method = if args.data.is_some() {
+            Method::POST
+        } else {
+            Method::GET
+        };
+        Self {
+            url,
+            protocol,
+            method: args.method.clone().unwrap_or(default_method),
+            headers: args.headers.clone(),
+            body: args.data.clone().unwrap_or_default().into(),
+        }
+    }
+
+    /// The same call as a load's request `id`.
+    pub(crate) fn with_id(&self, id: &RequestId) -> Self {
+        let value = HeaderValue::try_from(id.to_string()).expect("ids are plain text");
+        let mut call = self.clone();
+        call.headers
+            .push((HeaderName::from_static(id::HEADER), value));
+        call
+    }
+
     /// The request as the protocol wants it: HTTP/1 has the authority in
     /// `host`, HTTP/2 in the URI. A `host` header of the caller takes its
     /// place in both.
@@ -292,7 +306,7 @@ async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
     let body = Limited::new(body, MAX_ANSWER)
         .collect()
         .await
-        .map_err(|error| Failure::of_http(&*error))?;
+        .map_err(|error| Failure::of_body(&*error))?;
     Ok(Answer {
         version: head.version,
         status: head.status,

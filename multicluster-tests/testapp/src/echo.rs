@@ -19,6 +19,9 @@ pub(crate) struct Place {
 pub(crate) struct Echo<'a> {
     #[serde(flatten)]
     pub(crate) place: &'a Place,
+    /// The id of a request of a load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
     pub(crate) method: &'a str,
     pub(crate) path: &'a str,
     pub(crate) query: &'a str,
@@ -48,6 +51,9 @@ impl Echo<'_> {
 pub(crate) struct TcpEcho<'a> {
     #[serde(flatten)]
     pub(crate) place: &'a Place,
+    /// The id that a load's connection began with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
     pub(crate) peer: SocketAddr,
 }
 
@@ -83,7 +89,8 @@ pub(crate) fn version_name(version: Version) -> &'static str {
     }
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+/// The JSON of our own records.
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings and numbers under string keys are always JSON")
 }
 
@@ -111,6 +118,7 @@ mod tests {
     fn echo(place: &Place) -> Echo<'_> {
         Echo {
             place,
+            id: None,
             method: "GET",
             path: "/a",
             query: "b=c",

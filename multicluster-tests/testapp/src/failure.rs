@@ -27,9 +27,12 @@ pub(crate) enum Failure {
     /// The connection or stream was reset.
     #[error("connection reset")]
     Reset,
-    /// The connection ended before the answer did.
+    /// The connection ended before an answer began.
     #[error("connection closed")]
     Closed,
+    /// The answer began, and the connection or stream ended before it did.
+    #[error("answer cut short")]
+    Cut,
     /// What came is not the protocol that was asked for.
     #[error("protocol error")]
     Protocol,
@@ -63,6 +66,14 @@ impl Failure {
             cause = error.source();
         }
         Self::Protocol
+    }
+
+    /// The cause behind an error within the body of an answer.
+    pub(crate) fn of_body(error: &(dyn Error + 'static)) -> Self {
+        match Self::of_http(error) {
+            Self::Closed | Self::Reset => Self::Cut,
+            other => other,
+        }
     }
 
     fn of_link(error: &(dyn Error + 'static)) -> Option<Self> {

@@ -41,18 +41,18 @@ struct EchoRequest {
 
 /// What the server saw, and who it is.
 #[derive(Clone, PartialEq, Message, Serialize)]
-struct EchoReply {
+pub(crate) struct EchoReply {
     #[prost(string, tag = "1")]
-    message: String,
+    pub(crate) message: String,
     /// Number of the reply in its call, from 0.
     #[prost(uint32, tag = "2")]
     index: u32,
     #[prost(string, tag = "3")]
-    pod: String,
+    pub(crate) pod: String,
     #[prost(string, tag = "4")]
     namespace: String,
     #[prost(string, tag = "5")]
-    cluster: String,
+    pub(crate) cluster: String,
     #[prost(string, tag = "6")]
     node: String,
     #[prost(string, tag = "7")]
@@ -61,6 +61,10 @@ struct EchoReply {
     authority: String,
     #[prost(message, repeated, tag = "9")]
     headers: Vec<Header>,
+    /// The id of a call of a load.
+    #[prost(string, tag = "10")]
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) id: String,
 }
 
 #[derive(Clone, PartialEq, Message, Serialize)]

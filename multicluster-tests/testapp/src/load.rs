@@ -4,9 +4,28 @@
 //! and its latency counts from that moment, also when a connection was free
 //! only later. A slow server therefore shows in the percentiles and cannot
 //! slow the load down.
+//!
+//! Each request that is started has an id: the run's name and a number, from
+//! 0 without gaps. Servers remember how often they saw an id and give it back,
+//! so that a request ends in one of these ways:
+//! - *ok*: the answer has the id and the body that were sent;
+//! - *refused*: an answer that is an error, counted by its status;
+//! - *wrong*: the answer to another request, another body, or one cut short;
+//! - *lost*: no answer at all, counted by the failure;
+//! - *shed*: never started, because too many were in flight.
+//!
+//! The load cannot see that a request was doubled, nor whether a lost one
+//! reached a server: `testapp audit` asks the servers. A pod that is gone
+//! cannot be asked, so the report names the requests without an answer
+//! (`unanswered`), and only those can be lost; with `--answers` it also names
+//! the requests that each pod answered, so that those of a pod that is gone
+//! count as seen, and as doubled when another pod saw them too. What the load
+//! keeps for this is eight bytes per request.
 
+mod check;
 mod pool;
 mod report;
+mod route;
 mod schedule;
 mod tally;
 
@@ -20,13 +39,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::args::LoadArgs;
-use crate::client::Call;
-use crate::dial::Dialer;
+use crate::id::{RequestId, Run as RunName};
 use crate::stop;
-use pool::Pool;
 pub(crate) use report::{Report, Slice};
+use route::Route;
 use schedule::Schedule;
-use tally::{Outcome, Tally};
+use tally::Tally;
 
 /// Requests in flight, at most; one more is counted as `shed`.
 const MAX_IN_FLIGHT: usize = 1000;
@@ -38,7 +56,7 @@ pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
     let json = args.json;
     let on_slice =
         move |slice: &Slice| println!("{}", if json { slice.json() } else { slice.text() });
-    let report = load(&args, stop, args.timeline.then_some(on_slice)).await;
+    let report = load(&args, stop, args.timeline.then_some(on_slice)).await?;
     println!("{}", if json { report.json() } else { report.text() });
     Ok(ExitCode::from(u8::from(report.ok == 0)))
 }
@@ -49,13 +67,10 @@ pub(crate) async fn load<F: Fn(&Slice)>(
     args: &LoadArgs,
     stop: CancellationToken,
     on_slice: Option<F>,
-) -> Report {
+) -> anyhow::Result<Report> {
     let run = Arc::new(Run {
-        pool: Pool::new(
-            Dialer::from_system(),
-            Call::from(&args.request),
-            args.connections(),
-        ),
+        name: args.run.clone().unwrap_or_else(RunName::random),
+        route: Route::new(args).map_err(anyhow::Error::msg)?,
         timeout: args.timeout,
         tally: Mutex::default(),
     });
@@ -86,14 +101,19 @@ pub(crate) async fn load<F: Fn(&Slice)>(
         .iter()
         .filter(|_| !last.is_empty())
         .for_each(|tell| tell(&last));
-    tally.report(ran)
+    let mut report = tally.report(&run.name, ran);
+    if args.answers {
+        report.answered = Some(tally.answered());
+    }
+    Ok(report)
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What the requests of one run share.
 struct Run {
-    pool: Pool,
+    name: RunName,
+    route: Route,
     timeout: Duration,
     tally: Mutex<Tally>,
 }
@@ -103,12 +123,13 @@ impl Run {
         self.tally.lock().expect("no one panics while counting")
     }
 
-    async fn request(&self, due: Instant) {
-        let outcome = match self.pool.send(due + self.timeout).await {
-            Ok(answer) => Outcome::of_answer(&answer),
-            Err(failure) => Outcome::Failed(failure),
+    async fn request(&self, number: u64, due: Instant) {
+        let id = RequestId {
+            run: self.name.clone(),
+            number,
         };
-        self.tally().record(&outcome, due.elapsed());
+        let outcome = self.route.send(&id, due + self.timeout).await;
+        self.tally().record(number, &outcome, due.elapsed());
     }
 }
 
@@ -122,6 +143,7 @@ async fn dispatch(
 ) -> Duration {
     let requests = TaskTracker::new();
     let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    let mut number = 0;
     for offset in schedule.offsets() {
         let due = start + offset;
         tokio::select! {
@@ -129,14 +151,15 @@ async fn dispatch(
             () = stop.cancelled() => break,
         }
         let Ok(permit) = permits.clone().try_acquire_owned() else {
-            run.tally().record(&Outcome::Shed, Duration::ZERO);
+            run.tally().shed();
             continue;
         };
         let run = run.clone();
         requests.spawn(async move {
-            run.request(due).await;
+            run.request(number, due).await;
             drop(permit);
         });
+        number += 1;
     }
     let ran = start.elapsed();
     requests.close();

@@ -3,12 +3,13 @@
 //!
 //! `serve` answers HTTP/1, HTTP/2, gRPC and TCP, always with JSON that names
 //! the pod and cluster that answered. `get`, `grpc` and `tcp` make single
-//! calls; `load` calls at a fixed rate whatever the answers do; `write` writes
-//! a file. It knows
-//! nothing of the mesh: no TLS, no discovery, no identity. That is the point:
+//! calls; `load` calls at a fixed rate whatever the answers do, and `audit`
+//! asks the servers what became of its requests; `write` writes a file. It
+//! knows nothing of the mesh: no TLS, no discovery, no identity. That is the point:
 //! it stands for the unchanged application.
 
 mod args;
+mod audit;
 mod behaviour;
 mod client;
 mod dial;
@@ -17,7 +18,10 @@ mod echo;
 mod failure;
 mod get;
 mod grpc;
+mod id;
 mod load;
+mod numbers;
+mod seen;
 mod serve;
 mod stop;
 mod tcp;
@@ -65,5 +69,6 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tcp(args) => tcp::run(args).await,
         Command::Write(args) => write::run(&args),
         Command::Load(args) => load::run(args).await,
+        Command::Audit(args) => audit::run(args).await,
     }
 }

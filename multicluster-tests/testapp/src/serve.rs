@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::args::ServeArgs;
 use crate::behaviour::Behaviour;
 use crate::echo::Place;
+use crate::seen::Seen;
 use crate::stop;
 
 pub(crate) use self::http::Body;
@@ -69,6 +70,7 @@ pub(crate) async fn bind(args: ServeArgs) -> anyhow::Result<Server> {
         context: Arc::new(Context {
             place: args.place.into(),
             behaviour,
+            seen: Seen::default(),
             connections: TaskTracker::new(),
             permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             draining: CancellationToken::new(),
@@ -98,6 +100,8 @@ pub(crate) struct Server {
 struct Context {
     place: Place,
     behaviour: Behaviour,
+    /// Requests of loads.
+    seen: Seen,
     connections: TaskTracker,
     permits: Arc<Semaphore>,
     /// Cancelled when connections should end after what they are doing.

@@ -20,6 +20,9 @@ use crate::load;
 use crate::serve::{self, Addresses};
 use crate::tcp::talk;
 
+mod loads;
+mod middle_man;
+
 /// A deadline for what must happen soon.
 const SOON: Duration = Duration::from_secs(10);
 
@@ -305,6 +308,7 @@ async fn load_to_end(args: &LoadArgs) -> load::Report {
     )
     .await
     .expect("a load ends by itself")
+    .unwrap()
 }
 
 #[tokio::test]
@@ -360,7 +364,8 @@ async fn a_stopped_load_still_reports() {
         load::load(&args, stop.clone(), Some(after_one_second)),
     )
     .await
-    .expect("a stopped load ends");
+    .expect("a stopped load ends")
+    .unwrap();
     assert!(report.ok > 0);
     assert_eq!(report.failed, 0);
 }

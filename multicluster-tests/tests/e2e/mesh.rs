@@ -1,6 +1,7 @@
 //! The mesh on two linked clusters: what gets across, what must not, and what
 //! has to go on when something breaks.
 
+mod audited;
 mod broken;
 mod crossing;
 mod fail_over;

@@ -35,9 +35,27 @@ pub(crate) async fn run(args: GrpcArgs) -> anyhow::Result<ExitCode> {
 
 fn call(args: &GrpcArgs) -> Result<Call, String> {
     let path = if args.stream.is_some() { COUNT } else { SAY };
+    let replies = args.stream.unwrap_or(1);
+    call_of(&args.address, path, &args.message, replies, &args.headers)
+}
+
+/// A unary call.
+pub(crate) fn say(address: &str, message: &str, headers: &[Metadata]) -> Result<Call, String> {
+    call_of(address, SAY, message, 1, headers)
+}
+
+type Metadata = (HeaderName, HeaderValue);
+
+fn call_of(
+    address: &str,
+    path: &'static str,
+    message: &str,
+    replies: u32,
+    headers: &[Metadata],
+) -> Result<Call, String> {
     let message = EchoRequest {
-        message: args.message.clone(),
-        replies: args.stream.unwrap_or(1),
+        message: message.to_owned(),
+        replies,
     };
     let own = [
         (CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
@@ -47,26 +65,26 @@ fn call(args: &GrpcArgs) -> Result<Call, String> {
         ),
     ];
     Ok(Call {
-        url: Url::at(&args.address, path)?,
+        url: Url::at(address, path)?,
         protocol: Protocol::Http2,
         method: Method::POST,
-        headers: own.into_iter().chain(args.headers.clone()).collect(),
+        headers: own.into_iter().chain(headers.iter().cloned()).collect(),
         body: frame::encode(&message),
     })
 }
 
 /// How a call ended: its replies, its status and the status's message.
 #[derive(Debug, PartialEq)]
-struct Outcome {
-    replies: Vec<EchoReply>,
-    status: String,
+pub(crate) struct Outcome {
+    pub(crate) replies: Vec<EchoReply>,
+    pub(crate) status: String,
     message: String,
 }
 
 impl Outcome {
     /// The status stands in the trailers, or in the head of an answer without
     /// messages. An answer with none, or with a part of a message, was cut.
-    fn of(answer: &Answer) -> Result<Self, Failure> {
+    pub(crate) fn of(answer: &Answer) -> Result<Self, Failure> {
         let text = |name: &str| {
             let value = answer
                 .trailers
@@ -76,7 +94,7 @@ impl Outcome {
         };
         Ok(Self {
             replies: replies(&answer.body)?,
-            status: text("grpc-status").ok_or(Failure::Protocol)?,
+            status: text("grpc-status").ok_or(Failure::Cut)?,
             message: text("grpc-message").unwrap_or_default(),
         })
     }
@@ -91,7 +109,7 @@ fn replies(body: &Bytes) -> Result<Vec<EchoReply>, Failure> {
     if left.is_empty() {
         Ok(replies)
     } else {
-        Err(Failure::Protocol)
+        Err(Failure::Cut)
     }
 }
 
@@ -160,7 +178,7 @@ mod tests {
         });
         let cut = &whole[..whole.len() - 1];
         for (trailers, body) in [(&[][..], &whole[..]), (&[("grpc-status", "0")][..], cut)] {
-            assert_eq!(Outcome::of(&answer(trailers, body)), Err(Failure::Protocol));
+            assert_eq!(Outcome::of(&answer(trailers, body)), Err(Failure::Cut));
         }
     }
 }

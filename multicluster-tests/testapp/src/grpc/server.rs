@@ -14,6 +14,8 @@ use hyper::body::Incoming;
 use super::{COUNT, EchoReply, EchoRequest, Header, SAY, frame};
 use crate::behaviour::Behaviour;
 use crate::echo::{Place, header_list};
+use crate::id::RequestId;
+use crate::seen::Seen;
 use crate::serve::Body;
 
 /// Replies of one `Count`, at most.
@@ -34,6 +36,7 @@ enum Code {
 /// its latency is kept before each reply.
 pub(crate) async fn answer(
     place: &Place,
+    seen: &Seen,
     peer: SocketAddr,
     behaviour: &Behaviour,
     request: Request<Incoming>,
@@ -48,6 +51,8 @@ pub(crate) async fn answer(
         COUNT => said.replies.min(MAX_REPLIES),
         _ => return refusal(Code::Unimplemented, "no such method"),
     };
+    let id = RequestId::of_headers(&head.headers);
+    id.iter().for_each(|id| seen.note(id));
     if !behaviour.status(rand::random()).is_success() {
         tokio::time::sleep(behaviour.latency()).await;
         return refusal(Code::Unavailable, "as asked");
@@ -90,6 +95,7 @@ fn reply(place: &Place, peer: SocketAddr, head: &request::Parts, message: String
         headers: headers
             .map(|(name, value)| Header { name, value })
             .collect(),
+        id: RequestId::of_headers(&head.headers).map_or_else(String::new, |id| id.to_string()),
     }
 }
 

@@ -10,11 +10,10 @@ use crate::client::{Answer, Call, Connection, Protocol, exchange};
 use crate::dial::Dialer;
 use crate::failure::Failure;
 
-/// Sends the same call again and again over a bounded number of connections,
+/// Sends calls to one place over a bounded number of connections,
 /// which are opened when first needed and again after they have ended.
 pub(super) struct Pool {
     dialer: Dialer,
-    call: Call,
     connections: Connections,
 }
 
@@ -34,8 +33,8 @@ enum Connections {
 }
 
 impl Pool {
-    pub(super) fn new(dialer: Dialer, call: Call, connections: usize) -> Self {
-        let connections = match call.protocol {
+    pub(super) fn new(dialer: Dialer, protocol: Protocol, connections: usize) -> Self {
+        let connections = match protocol {
             Protocol::Http1 => Connections::Exclusive {
                 permits: Semaphore::new(connections),
                 idle: Mutex::default(),
@@ -47,27 +46,26 @@ impl Pool {
         };
         Self {
             dialer,
-            call,
             connections,
         }
     }
 
     /// One request, from the wait for a connection to the end of the answer.
-    pub(super) async fn send(&self, deadline: Instant) -> Result<Answer, Failure> {
+    pub(super) async fn send(&self, call: &Call, deadline: Instant) -> Result<Answer, Failure> {
         match &self.connections {
             Connections::Exclusive { permits, idle } => {
                 let _permit = timeout_at(deadline, permits.acquire())
                     .await
                     .map_err(|_| Failure::Timeout)?;
                 let mut slot = lock(idle).pop();
-                let outcome = exchange(&mut slot, &self.dialer, &self.call, deadline).await;
+                let outcome = exchange(&mut slot, &self.dialer, call, deadline).await;
                 lock(idle).extend(slot);
                 outcome
             }
             Connections::Shared { slots, next } => {
                 let turn = next.fetch_add(1, Ordering::Relaxed) % slots.len();
-                let mut connection = self.shared(&slots[turn], deadline).await?;
-                exchange(&mut connection, &self.dialer, &self.call, deadline).await
+                let mut connection = self.shared(&slots[turn], call, deadline).await?;
+                exchange(&mut connection, &self.dialer, call, deadline).await
             }
         }
     }
@@ -75,13 +73,14 @@ impl Pool {
     async fn shared(
         &self,
         slot: &AsyncMutex<Option<Connection>>,
+        call: &Call,
         deadline: Instant,
     ) -> Result<Option<Connection>, Failure> {
         let mut slot = timeout_at(deadline, slot.lock())
             .await
             .map_err(|_| Failure::Timeout)?;
         if !slot.as_ref().is_some_and(Connection::is_open) {
-            *slot = Some(Connection::open(&self.dialer, &self.call, deadline).await?);
+            *slot = Some(Connection::open(&self.dialer, call, deadline).await?);
         }
         Ok(slot.as_ref().and_then(Connection::share))
     }

@@ -5,18 +5,30 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::numbers::Numbers;
+
 /// Numbers by name, in the order of names.
 pub(super) type Counts = BTreeMap<String, u64>;
 
 /// The outcome of a whole run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Report {
+    /// Name of the run.
+    pub(crate) run: String,
+    /// Requests that were due: `ok` and `failed`.
     pub(crate) total: u64,
-    /// Answers with a status below 400.
+    /// Requests that were started, with the numbers from 0 up to this one.
+    pub(crate) sent: u64,
+    /// Right answers, with a status below 400.
     pub(crate) ok: u64,
     pub(crate) failed: u64,
     /// By cause: `status 503`, `connection refused`, `timeout`, `shed` …
     pub(crate) failures: Counts,
+    /// Failures without any answer.
+    pub(crate) lost: u64,
+    /// Failures with a wrong answer: `wrong id`, `wrong body`, `answer cut
+    /// short`.
+    pub(crate) wrong: u64,
     /// Answers of any status by the cluster that gave them.
     pub(crate) clusters: Counts,
     pub(crate) pods: Counts,
@@ -25,6 +37,12 @@ pub(crate) struct Report {
     pub(crate) latency_ms: Option<Latencies>,
     /// Time in which requests were started.
     pub(crate) seconds: f64,
+    /// The lost ones.
+    pub(crate) unanswered: Numbers,
+    /// Requests by the pod that answered, with an error or without, if asked
+    /// for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) answered: Option<BTreeMap<String, Numbers>>,
 }
 
 /// Percentiles in milliseconds.
@@ -39,15 +57,15 @@ pub(crate) struct Latencies {
 
 impl Report {
     /// One line.
-    pub(super) fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         line(self)
     }
 
     /// For people; without a line feed at the end.
     pub(super) fn text(&self) -> String {
         let mut text = format!(
-            "{} requests in {:.1}s: {} ok, {} failed",
-            self.total, self.seconds, self.ok, self.failed
+            "{} requests in {:.1}s: {} ok, {} failed, {} lost, {} wrong (run {})",
+            self.total, self.seconds, self.ok, self.failed, self.lost, self.wrong, self.run
         );
         for (title, counts) in [
             ("failures", &self.failures),
@@ -134,9 +152,13 @@ mod tests {
 
     fn report() -> Report {
         Report {
+            run: "r1".into(),
             total: 10,
+            sent: 10,
             ok: 8,
             failed: 2,
+            lost: 1,
+            wrong: 0,
             failures: Counts::from([("status 503".into(), 1), ("timeout".into(), 1)]),
             clusters: Counts::from([("east".into(), 3), ("west".into(), 6)]),
             pods: Counts::new(),
@@ -148,13 +170,15 @@ mod tests {
                 max: 5.5,
             }),
             seconds: 2.0,
+            unanswered: Numbers::from_iter([4]),
+            answered: None,
         }
     }
 
     #[test]
     fn a_report_reads_as_text() {
         let want = "\
-10 requests in 2.0s: 8 ok, 2 failed
+10 requests in 2.0s: 8 ok, 2 failed, 1 lost, 0 wrong (run r1)
 failures: status 503 1, timeout 1
 clusters: east 3, west 6
 latency ms: p50 1.0, p90 2.0, p99 3.0, p99.9 4.0, max 5.5";
@@ -164,9 +188,11 @@ latency ms: p50 1.0, p90 2.0, p99 3.0, p99.9 4.0, max 5.5";
     #[test]
     fn a_report_is_one_line_of_json() {
         let want = concat!(
-            r#"{"total":10,"ok":8,"failed":2,"failures":{"status 503":1,"timeout":1},"#,
+            r#"{"run":"r1","total":10,"sent":10,"ok":8,"failed":2,"#,
+            r#""failures":{"status 503":1,"timeout":1},"lost":1,"wrong":0,"#,
             r#""clusters":{"east":3,"west":6},"pods":{},"#,
-            r#""latency_ms":{"p50":1.0,"p90":2.0,"p99":3.04,"p999":4.0,"max":5.5},"seconds":2.0}"#,
+            r#""latency_ms":{"p50":1.0,"p90":2.0,"p99":3.04,"p999":4.0,"max":5.5},"seconds":2.0,"#,
+            r#""unanswered":"4"}"#,
         );
         assert_eq!(report().json(), want);
     }

@@ -7,19 +7,37 @@ use hdrhistogram::Histogram;
 use serde::Deserialize;
 
 use super::report::{Counts, Latencies, Report, Slice};
-use crate::client::Answer;
 use crate::failure::Failure;
+use crate::id::Run;
+use crate::numbers::Numbers;
 
 /// How one request ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
-    Answered {
-        status: u16,
+    Answered(From),
+    /// The answer is an error: `status 503`.
+    Refused {
+        cause: String,
         from: From,
     },
+    /// The answer is not the one to this request.
+    Wrong {
+        wrong: Wrong,
+        from: From,
+    },
+    /// No answer at all.
     Failed(Failure),
-    /// Not started: too many were in flight.
-    Shed,
+}
+
+/// What is wrong with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Wrong {
+    #[error("wrong id")]
+    Id,
+    #[error("wrong body")]
+    Body,
+    #[error("answer cut short")]
+    Cut,
 }
 
 /// Who answered, as far as the answer says it.
@@ -32,22 +50,22 @@ pub(super) struct From {
 }
 
 impl Outcome {
-    /// Reads the answer's body as the echo server's JSON; any other body is
-    /// from nobody.
-    pub(super) fn of_answer(answer: &Answer) -> Self {
-        Self::Answered {
-            status: answer.status.as_u16(),
-            from: serde_json::from_slice(&answer.body).unwrap_or_default(),
+    /// None for a success.
+    fn cause(&self) -> Option<String> {
+        match self {
+            Self::Answered(_) => None,
+            Self::Refused { cause, .. } => Some(cause.clone()),
+            Self::Wrong { wrong, .. } => Some(wrong.to_string()),
+            Self::Failed(failure) => Some(failure.to_string()),
         }
     }
 
-    /// None for a success: any status below 400.
-    fn cause(&self) -> Option<String> {
+    fn from(&self) -> Option<&From> {
         match self {
-            Self::Answered { status, .. } if *status < 400 => None,
-            Self::Answered { status, .. } => Some(format!("status {status}")),
-            Self::Failed(failure) => Some(failure.to_string()),
-            Self::Shed => Some("shed".to_owned()),
+            Self::Answered(from) | Self::Refused { from, .. } | Self::Wrong { from, .. } => {
+                Some(from)
+            }
+            Self::Failed(_) => None,
         }
     }
 }
@@ -60,6 +78,11 @@ pub(super) struct Tally {
     failures: Counts,
     clusters: Counts,
     pods: Counts,
+    sent: u64,
+    wrong: u64,
+    unanswered: Vec<u64>,
+    /// By pod, wrong answers left out: they may be to another request.
+    answered: BTreeMap<String, Vec<u64>>,
     second: Slice,
 }
 
@@ -77,30 +100,50 @@ impl Default for Tally {
             failures: BTreeMap::new(),
             clusters: BTreeMap::new(),
             pods: BTreeMap::new(),
+            sent: 0,
+            wrong: 0,
+            unanswered: Vec::new(),
+            answered: BTreeMap::new(),
             second: Slice::default(),
         }
     }
 }
 
 impl Tally {
-    /// `latency` counts for successes only.
-    pub(super) fn record(&mut self, outcome: &Outcome, latency: Duration) {
-        if let Outcome::Answered { from, .. } = outcome {
+    /// Request `number` has ended. `latency` counts for successes only.
+    pub(super) fn record(&mut self, number: u64, outcome: &Outcome, latency: Duration) {
+        self.sent += 1;
+        match outcome {
+            Outcome::Answered(from) | Outcome::Refused { from, .. } => {
+                let pod = self.answered.entry(from.pod.clone());
+                pod.or_default().push(number);
+            }
+            Outcome::Wrong { .. } => self.wrong += 1,
+            Outcome::Failed(_) => self.unanswered.push(number),
+        }
+        if let Some(from) = outcome.from() {
             count(&mut self.clusters, &from.cluster);
             count(&mut self.pods, &from.pod);
             count(&mut self.second.clusters, &from.cluster);
         }
         match outcome.cause() {
-            Some(cause) => {
-                count(&mut self.failures, &cause);
-                self.second.failed += 1;
-            }
+            Some(cause) => self.fail(&cause),
             None => {
                 let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
                 self.latencies.saturating_record(micros);
                 self.second.ok += 1;
             }
         }
+    }
+
+    /// A request was not started: too many were in flight.
+    pub(super) fn shed(&mut self) {
+        self.fail("shed");
+    }
+
+    fn fail(&mut self, cause: &str) {
+        count(&mut self.failures, cause);
+        self.second.failed += 1;
     }
 
     /// The counts since the last call, named second `t`.
@@ -112,19 +155,33 @@ impl Tally {
     }
 
     /// `ran` is the time in which requests were started.
-    pub(super) fn report(&self, ran: Duration) -> Report {
+    pub(super) fn report(&self, run: &Run, ran: Duration) -> Report {
         let ok = self.latencies.len();
         let failed = self.failures.values().sum::<u64>();
         Report {
+            run: run.to_string(),
             total: ok + failed,
+            sent: self.sent,
             ok,
             failed,
             failures: self.failures.clone(),
+            lost: self.unanswered.len() as u64,
+            wrong: self.wrong,
             clusters: self.clusters.clone(),
             pods: self.pods.clone(),
             latency_ms: (ok > 0).then(|| self.latencies()),
             seconds: ran.as_secs_f64(),
+            unanswered: self.unanswered.iter().copied().collect(),
+            answered: None,
         }
+    }
+
+    /// The requests that each named pod answered.
+    pub(super) fn answered(&self) -> BTreeMap<String, Numbers> {
+        let named = self.answered.iter().filter(|(pod, _)| !pod.is_empty());
+        named
+            .map(|(pod, numbers)| (pod.clone(), numbers.iter().copied().collect()))
+            .collect()
     }
 
     fn latencies(&self) -> Latencies {
@@ -156,31 +213,48 @@ fn count(counts: &mut Counts, name: &str) {
 mod tests {
     use super::*;
 
-    fn answered(status: u16, cluster: &str) -> Outcome {
-        let from = From {
+    fn from(cluster: &str) -> From {
+        From {
             cluster: cluster.into(),
             pod: format!("{cluster}-1"),
-        };
-        Outcome::Answered { status, from }
+        }
+    }
+
+    fn refused(status: u16, cluster: &str) -> Outcome {
+        Outcome::Refused {
+            cause: format!("status {status}"),
+            from: from(cluster),
+        }
+    }
+
+    fn report(tally: &Tally) -> Report {
+        tally.report(&"r".parse().unwrap(), Duration::from_secs(2))
     }
 
     #[test]
     fn outcomes_are_counted_by_cause_and_by_cluster() {
         let mut tally = Tally::default();
-        for outcome in [
-            answered(200, "west"),
-            answered(200, "east"),
-            answered(302, "east"),
-            answered(503, "east"),
+        let outcomes = [
+            Outcome::Answered(from("west")),
+            Outcome::Answered(from("east")),
+            refused(503, "east"),
+            Outcome::Wrong {
+                wrong: Wrong::Id,
+                from: from("east"),
+            },
             Outcome::Failed(Failure::Refused),
             Outcome::Failed(Failure::Timeout),
-            Outcome::Shed,
-            Outcome::Shed,
-        ] {
-            tally.record(&outcome, Duration::from_millis(10));
+        ];
+        for (number, outcome) in (0..).zip(&outcomes) {
+            tally.record(number, outcome, Duration::from_millis(10));
         }
-        let report = tally.report(Duration::from_secs(2));
-        assert_eq!((report.total, report.ok, report.failed), (8, 3, 5));
+        tally.shed();
+        tally.shed();
+        let report = report(&tally);
+        assert_eq!((report.total, report.ok, report.failed), (8, 2, 6));
+        assert_eq!((report.sent, report.lost, report.wrong), (6, 2, 1));
+        assert_eq!(report.unanswered.to_string(), "4-5");
+        assert_eq!(tally.answered()["east-1"].to_string(), "1-2");
         let failures: Vec<_> = report
             .failures
             .iter()
@@ -191,6 +265,7 @@ mod tests {
             ("shed", 2),
             ("status 503", 1),
             ("timeout", 1),
+            ("wrong id", 1),
         ];
         assert_eq!(failures, want);
         assert_eq!(
@@ -207,10 +282,14 @@ mod tests {
     fn percentiles_are_those_of_successes() {
         let mut tally = Tally::default();
         for millis in 1..=1000 {
-            tally.record(&answered(200, ""), Duration::from_millis(millis));
+            tally.record(
+                millis,
+                &Outcome::Answered(from("")),
+                Duration::from_millis(millis),
+            );
         }
-        tally.record(&answered(500, ""), Duration::from_secs(60));
-        let got = tally.report(Duration::from_secs(1)).latency_ms.unwrap();
+        tally.record(0, &refused(500, ""), Duration::from_secs(60));
+        let got = report(&tally).latency_ms.unwrap();
         for (got, want) in [
             (got.p50, 500.0),
             (got.p90, 900.0),
@@ -228,14 +307,14 @@ mod tests {
     #[test]
     fn without_a_success_there_are_no_latencies() {
         let mut tally = Tally::default();
-        tally.record(&Outcome::Shed, Duration::ZERO);
-        assert_eq!(tally.report(Duration::ZERO).latency_ms, None);
+        tally.shed();
+        assert_eq!(report(&tally).latency_ms, None);
     }
 
     #[test]
     fn a_second_starts_empty() {
         let mut tally = Tally::default();
-        tally.record(&answered(200, "west"), Duration::ZERO);
+        tally.record(0, &Outcome::Answered(from("west")), Duration::ZERO);
         let first = tally.end_second(0);
         assert_eq!((first.t, first.ok, first.failed), (0, 1, 0));
         assert!(tally.end_second(1).is_empty());

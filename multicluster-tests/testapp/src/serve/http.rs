@@ -16,8 +16,9 @@ use tokio::net::TcpStream;
 
 use super::Context;
 use crate::behaviour::Behaviour;
-use crate::echo::{Echo, header_list, version_name};
+use crate::echo::{Echo, header_list, json, version_name};
 use crate::grpc;
+use crate::id::RequestId;
 
 /// Body of every answer.
 pub(crate) type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
@@ -49,14 +50,29 @@ async fn answer(cx: &Context, peer: SocketAddr, request: Request<Incoming>) -> R
         return text(StatusCode::OK, "ok\n".into());
     }
     let query = request.uri().query().unwrap_or_default();
+    if request.uri().path() == "/ids" {
+        return ids(cx, query);
+    }
     let behaviour = match cx.behaviour.for_request(query, request.headers()) {
         Ok(behaviour) => behaviour,
         Err(error) => return text(StatusCode::BAD_REQUEST, format!("{error}\n")),
     };
     if grpc::is_grpc(request.headers()) {
-        return grpc::server::answer(&cx.place, peer, &behaviour, request).await;
+        return grpc::server::answer(&cx.place, &cx.seen, peer, &behaviour, request).await;
     }
     echo(cx, peer, &behaviour, request).await
+}
+
+/// How often each request of `?run=RUN` was seen.
+fn ids(cx: &Context, query: &str) -> Response<Body> {
+    let run = query.split('&').find_map(|pair| pair.strip_prefix("run="));
+    match run.unwrap_or_default().parse() {
+        Ok(run) => {
+            let sightings = cx.seen.of(&run, &cx.place.pod);
+            with_json(response(StatusCode::OK, json(&sightings)))
+        }
+        Err(error) => text(StatusCode::BAD_REQUEST, format!("run: {error}\n")),
+    }
 }
 
 async fn echo(
@@ -70,10 +86,13 @@ async fn echo(
         Ok(seen) => seen,
         Err(error) => return text(StatusCode::BAD_REQUEST, format!("request body: {error}\n")),
     };
+    let id = RequestId::of_headers(&head.headers);
+    id.iter().for_each(|id| cx.seen.note(id));
     tokio::time::sleep(behaviour.latency()).await;
 
     let echo = Echo {
         place: &cx.place,
+        id: id.map(|id| id.to_string()),
         method: head.method.as_str(),
         path: head.uri.path(),
         query: head.uri.query().unwrap_or_default(),
@@ -86,10 +105,13 @@ async fn echo(
         body_length: seen.length,
         body: seen.text(),
     };
-    let mut response = response(
+    with_json(response(
         behaviour.status(rand::random()),
         echo.render(behaviour.size()),
-    );
+    ))
+}
+
+fn with_json(mut response: Response<Body>) -> Response<Body> {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 
 use super::Context;
 use crate::echo::TcpEcho;
+use crate::id::{self, RequestId};
 
 /// Says nothing until the client has sent something.
 pub(super) async fn serve_client_first(
@@ -14,16 +15,24 @@ pub(super) async fn serve_client_first(
     mut io: TcpStream,
     peer: SocketAddr,
 ) -> anyhow::Result<()> {
-    let mut first = vec![0; CHUNK];
-    let read = tokio::select! {
-        read = io.read(&mut first) => read?,
-        () = cx.draining.cancelled() => 0,
-    };
-    if read == 0 {
+    let mut first = Vec::with_capacity(CHUNK);
+    // Nearly always one read; a load's id may come in parts.
+    while id::awaits_tcp_id(&first) {
+        let read = tokio::select! {
+            read = io.read_buf(&mut first) => read?,
+            () = cx.draining.cancelled() => 0,
+        };
+        if read == 0 {
+            break;
+        }
+    }
+    if first.is_empty() {
         return Ok(());
     }
-    greet(cx, &mut io, peer).await?;
-    io.write_all(&first[..read]).await?;
+    let id = RequestId::of_tcp(&first);
+    id.iter().for_each(|id| cx.seen.note(id));
+    greet(cx, &mut io, peer, id).await?;
+    io.write_all(&first).await?;
     echo(cx, io).await
 }
 
@@ -33,13 +42,19 @@ pub(super) async fn serve_server_first(
     mut io: TcpStream,
     peer: SocketAddr,
 ) -> anyhow::Result<()> {
-    greet(cx, &mut io, peer).await?;
+    greet(cx, &mut io, peer, None).await?;
     echo(cx, io).await
 }
 
-async fn greet(cx: &Context, io: &mut TcpStream, peer: SocketAddr) -> anyhow::Result<()> {
+async fn greet(
+    cx: &Context,
+    io: &mut TcpStream,
+    peer: SocketAddr,
+    id: Option<RequestId>,
+) -> anyhow::Result<()> {
     let line = TcpEcho {
         place: &cx.place,
+        id: id.map(|id| id.to_string()),
         peer,
     }
     .render();

@@ -15,7 +15,10 @@ use mesh_lab::{
 };
 use serde_json::Value;
 
-use super::installed::{EAST, Load, WEST, answer, call, client, linked, rolled_out};
+use super::{
+    audited::nothing_lost_nothing_twice,
+    installed::{EAST, Load, WEST, answer, call, client, linked, rolled_out},
+};
 use crate::shared::{Shared, eventually, patiently};
 
 const SPLIT: &str = include_str!("../../../manifests/split-west.yaml");
@@ -65,11 +68,12 @@ fn r12_when_east_s_pods_are_gone_west_answers_and_east_again_when_they_are_back(
     for cluster in [EAST, WEST] {
         assert!(report["clusters"][cluster].as_u64() > Some(0), "{report}");
     }
+    rolled_out(&shared, EAST, "shop", "web");
+    nothing_lost_nothing_twice(&shared, &report);
 
     west.kubectl(&["-n", "shop", "delete", "trafficsplit", "web"])
         .unwrap();
     eventually("web is west's again", west, || answered_by(WEST));
-    rolled_out(&shared, EAST, "shop", "web");
 }
 
 #[test]
@@ -119,7 +123,8 @@ fn scale_control(shared: &Shared, replicas: u8) {
     }
 }
 
-fn pods(shared: &Shared, cluster: &str) -> Vec<String> {
+/// The pods of `web`, but for those that are ending.
+pub(super) fn pods(shared: &Shared, cluster: &str) -> Vec<String> {
     let cluster = shared.cluster(cluster);
     let list = cluster
         .kubectl(&["-n", "shop", "get", "pods", "-l", "app=web", "-o", "json"])
@@ -128,6 +133,7 @@ fn pods(shared: &Shared, cluster: &str) -> Vec<String> {
     let items = list["items"].as_array().expect("a list");
     items
         .iter()
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
         .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
         .collect()
 }

@@ -203,7 +203,7 @@ impl Load {
         let shared = shared.clone();
         Self(std::thread::spawn(move || {
             let load = ["load", url, "--rate", "100", "--duration", duration];
-            client(&shared, &[&load[..], &["--json"]].concat())
+            client(&shared, &[&load[..], &["--json", "--answers"]].concat())
         }))
     }
 
