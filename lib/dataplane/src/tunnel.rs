@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,12 +18,17 @@ use mesh_core::{
     endpoint::EndpointId,
     link::{Gateway, Link},
 };
-use mesh_tls::{ALPN_MESH, ClientStream, Tls, TlsError};
+use mesh_tls::{ALPN_MESH, ClientStream, PeerChain, Tls, TlsError};
 use mesh_wire::mesh1;
 use tokio::{net::TcpStream, sync::Mutex as AsyncMutex, time::timeout};
 use tracing::debug;
 
-use crate::{H2Stream, h2_stream::Streams, resolve::Resolver};
+use crate::{
+    H2Stream,
+    h2_stream::Streams,
+    resolve::Resolver,
+    trust::{Leaving, Standing},
+};
 
 /// How long one address of a gateway may take until the TCP connection stands.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -108,6 +114,9 @@ pub struct Tunnels {
 /// The way to one gateway; who finds no connection opens it, others wait.
 type Slot = Arc<AsyncMutex<Way>>;
 
+/// A connection that was opened.
+type Opened = (SendRequest<Bytes>, Leaving);
+
 /// The connection to a gateway if there is one, and else why not.
 #[derive(Default)]
 struct Way {
@@ -134,9 +143,10 @@ impl Way {
         self.trouble.as_ref().filter(|trouble| trouble.until > now)
     }
 
-    fn opened(&mut self, sender: SendRequest<Bytes>) -> Outer {
+    fn opened(&mut self, (sender, leaving): Opened) -> Outer {
         let fresh = Outer {
             sender,
+            leaving,
             streams: Streams::default(),
         };
         self.outer = Some(fresh.clone());
@@ -165,6 +175,8 @@ fn rest(failures: u32) -> Duration {
 #[derive(Clone)]
 pub(crate) struct Outer {
     sender: SendRequest<Bytes>,
+    /// Set when the gateway is not trusted as it was.
+    leaving: Leaving,
     streams: Streams,
 }
 
@@ -173,7 +185,7 @@ impl Outer {
     /// nothing new should begin.
     pub(crate) fn is_closing(&self) -> bool {
         let ready = self.sender.clone().ready().now_or_never();
-        !matches!(ready, Some(Ok(_)))
+        self.leaving.is_set() || !matches!(ready, Some(Ok(_)))
     }
 
     /// Whether one more stream would have to wait for another's end.
@@ -242,7 +254,7 @@ impl Tunnels {
             let dialled = timeout(OPEN, this.dial(&link)).await;
             let dialled = dialled.unwrap_or(Err(TunnelError::Timeout { link: link.name }));
             match dialled {
-                Ok(sender) => Ok(way.opened(sender)),
+                Ok(opened) => Ok(way.opened(opened)),
                 Err(error) => {
                     way.failed(&error, Instant::now());
                     Err(error)
@@ -269,7 +281,7 @@ impl Tunnels {
     }
 
     /// Tries the gateway's addresses one after the other.
-    async fn dial(&self, link: &Link) -> Result<SendRequest<Bytes>, TunnelError> {
+    async fn dial(&self, link: &Link) -> Result<Opened, TunnelError> {
         let mut last = TunnelError::Unreachable {
             link: link.name.clone(),
             source: io::ErrorKind::AddrNotAvailable.into(),
@@ -311,11 +323,7 @@ impl Tunnels {
         Ok(addresses.into_iter().map(|ip| (ip, port).into()).collect())
     }
 
-    async fn dial_address(
-        &self,
-        link: &Link,
-        address: SocketAddr,
-    ) -> Result<SendRequest<Bytes>, TunnelError> {
+    async fn dial_address(&self, link: &Link, address: SocketAddr) -> Result<Opened, TunnelError> {
         let stream = mesh_net::socket::connect(address, CONNECT)
             .await
             .map_err(|source| TunnelError::Unreachable {
@@ -330,13 +338,10 @@ impl Tunnels {
         }
     }
 
-    async fn handshake(
-        &self,
-        link: &Link,
-        stream: TcpStream,
-    ) -> Result<SendRequest<Bytes>, TunnelError> {
+    async fn handshake(&self, link: &Link, stream: TcpStream) -> Result<Opened, TunnelError> {
         let expected = [link.gateway.identity.clone()];
         let server_name = Some(&*link.gateway.server_name);
+        let trust = self.tls.trust();
         let session = self
             .tls
             .connect(stream, &expected, server_name, ALPN_MESH)
@@ -345,6 +350,7 @@ impl Tunnels {
                 link: link.name.clone(),
                 source,
             })?;
+        let standing = Standing::new(&self.tls, PeerChain::of_server(&session, &trust));
         let (connection, driver) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -356,8 +362,11 @@ impl Tunnels {
                 link: link.name.clone(),
                 source,
             })?;
-        tokio::spawn(drive(driver, link.name.clone()));
-        Ok(connection)
+        let leaving = Leaving::default();
+        let leave = leaving.clone();
+        let driven = drive(driver, link.name.clone());
+        tokio::spawn(async move { standing.drive(pin!(driven), || leave.set()).await });
+        Ok((connection, leaving))
     }
 }
 

@@ -7,4 +7,5 @@ mod installed;
 mod intruder;
 mod refusals;
 mod repeated;
+mod rotation;
 mod third_party;
