@@ -310,7 +310,7 @@ pub(crate) mod tests {
         held.others.push(other.clone());
         let used = done(&done(&held, "begin", START), "use-now", START);
         let finished = done(&used, "finish-now", START);
-        assert_eq!(finished.others, [other.clone()]);
+        assert_eq!(finished.others, std::slice::from_ref(&other));
         held.others = vec![other; MOST_ROOTS - 1];
         assert_eq!(refused(&held, "begin", START), Refused::Full);
     }

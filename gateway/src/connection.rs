@@ -112,7 +112,8 @@ impl Gateway {
     }
 
     /// Takes streams until the connection ends. Once the program is to end, or
-    /// the client is not trusted as it was, the client is told to go elsewhere, and the tunnels under way go on.
+    /// the client is not trusted as it was, the client is told to go elsewhere,
+    /// and the tunnels under way go on.
     async fn streams(
         self: &Arc<Self>,
         mut connection: Connection,

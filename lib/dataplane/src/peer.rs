@@ -8,7 +8,7 @@ use std::{
     error::Error as StdError,
     fmt, io,
     net::SocketAddr,
-    pin::pin,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -252,9 +252,13 @@ impl Peers {
         let identity = peer.identity.clone();
         let leaving = Leaving::default();
         let leave = leaving.clone();
+        // Boxed, because rustc cannot follow the type through the task.
+        let mut connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> =
+            Box::pin(connection);
         // Lives as long as the connection, which its streams and the pool hold.
         tokio::spawn(async move {
-            let result = standing.drive(pin!(connection), || leave.set()).await;
+            let driven = standing.drive(connection.as_mut(), || leave.set());
+            let result = driven.await;
             debug!(peer = %identity, ?result, "mesh/1 connection ended");
         });
         Ok((sender, leaving))

@@ -68,7 +68,7 @@ impl Standing {
 
     /// Drives `connection` until it ends by itself, or must. `leave` is called
     /// when it should take nothing new.
-    pub async fn drive<C: Future>(
+    pub async fn drive<C: Future + ?Sized>(
         &self,
         mut connection: Pin<&mut C>,
         leave: impl FnOnce(),
