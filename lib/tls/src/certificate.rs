@@ -1,7 +1,11 @@
 //! Our own identity: a certificate chain with its private key, and the request
 //! by which one is obtained.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use mesh_core::identity::SpiffeId;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -78,6 +82,14 @@ impl Certificate {
     #[must_use]
     pub const fn valid_until(&self) -> SystemTime {
         self.valid_until
+    }
+
+    /// The same, to be shown after its end too, as an intruder would: only for
+    /// tests of those who have to refuse it.
+    #[must_use]
+    pub fn shown_regardless(mut self) -> Self {
+        self.valid_until += Duration::from_secs(u64::from(u32::MAX));
+        self
     }
 
     /// Whether its chain ends in `root`, a certificate in DER.
