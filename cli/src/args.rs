@@ -8,6 +8,7 @@ use crate::{
     inject_command::InjectArgs,
     install::InstallArgs,
     multicluster::{install::MulticlusterInstallArgs, link::LinkArgs, unlink::UnlinkArgs},
+    trust::Trust,
     version::VersionArgs,
 };
 
@@ -33,6 +34,9 @@ pub(crate) enum Command {
     /// Join clusters
     #[command(subcommand)]
     Multicluster(Multicluster),
+    /// The roots of trust of a cluster
+    #[command(subcommand)]
+    Trust(Trust),
 }
 
 /// The commands that join clusters.

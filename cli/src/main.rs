@@ -3,7 +3,7 @@
 //! `install`, `inject` and `multicluster install` are functions from options
 //! to text and talk to no cluster. `multicluster link`, `unlink` and `check`
 //! read one or two contexts of the user's kubeconfig into plain facts, decide
-//! on those, and act last. No command handles a key.
+//! on those, and act last. `trust` writes wishes for mesh-control. No command handles a key.
 
 mod args;
 mod check;
@@ -15,6 +15,7 @@ mod manifests;
 mod multicluster;
 mod output;
 mod text;
+mod trust;
 mod version;
 mod yaml;
 
@@ -45,6 +46,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Multicluster(Multicluster::Link(args)) => multicluster::link::run(&args)?,
         Command::Multicluster(Multicluster::Unlink(args)) => multicluster::unlink::run(&args)?,
+        Command::Trust(command) => trust::run(&command)?,
     }
     Ok(ExitCode::SUCCESS)
 }

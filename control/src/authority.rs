@@ -6,7 +6,7 @@
 //! but the public key.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -18,6 +18,7 @@ use rcgen::{
     PublicKeyData, SanType, SerialNumber,
 };
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 /// How long a root is valid.
 const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -55,9 +56,28 @@ pub(crate) fn new_root(trust_domain: &TrustDomain, now: SystemTime) -> Result<Ro
 pub(crate) struct Authority(Arc<Inner>);
 
 struct Inner {
-    root: Issuer<'static, KeyPair>,
     trust_domain: TrustDomain,
-    issuer: Mutex<Option<Arc<ActiveIssuer>>>,
+    signing: Mutex<Signing>,
+    /// How often the root was replaced.
+    replaced: watch::Sender<u64>,
+}
+
+struct Signing {
+    /// The root's certificate, to tell one root from another.
+    certificate: String,
+    root: Issuer<'static, KeyPair>,
+    issuer: Option<Arc<ActiveIssuer>>,
+}
+
+impl Signing {
+    fn new(root: &RootPem) -> Result<Self> {
+        let key = KeyPair::from_pem(&root.key).context("the root's key")?;
+        Ok(Self {
+            certificate: root.certificate.clone(),
+            root: Issuer::from_ca_cert_pem(&root.certificate, key).context("the root")?,
+            issuer: None,
+        })
+    }
 }
 
 struct ActiveIssuer {
@@ -86,13 +106,31 @@ pub(crate) enum IssueError {
 impl Authority {
     /// Takes the root that the Secret holds.
     pub(crate) fn new(root: &RootPem, trust_domain: TrustDomain) -> Result<Self> {
-        let key = KeyPair::from_pem(&root.key).context("the root's key")?;
-        let root = Issuer::from_ca_cert_pem(&root.certificate, key).context("the root")?;
         Ok(Self(Arc::new(Inner {
-            root,
             trust_domain,
-            issuer: Mutex::default(),
+            signing: Mutex::new(Signing::new(root)?),
+            replaced: watch::Sender::new(0),
         })))
+    }
+
+    /// Signs with `root` from now on; says whether that is another than before.
+    pub(crate) fn sign_with(&self, root: &RootPem) -> Result<bool> {
+        if self.lock().certificate == root.certificate {
+            return Ok(false);
+        }
+        *self.lock() = Signing::new(root)?;
+        self.0.replaced.send_modify(|count| *count += 1);
+        Ok(true)
+    }
+
+    /// Changes whenever another root signs.
+    pub(crate) fn replaced(&self) -> watch::Receiver<u64> {
+        self.0.replaced.subscribe()
+    }
+
+    /// Whom it signs for.
+    pub(crate) fn trust_domain(&self) -> &TrustDomain {
+        &self.0.trust_domain
     }
 
     /// A certificate for `id` and the public key in `request` (a PKCS#10
@@ -134,8 +172,8 @@ impl Authority {
 
     /// The issuer of today.
     fn active(&self, now: SystemTime) -> Result<Arc<ActiveIssuer>, rcgen::Error> {
-        let mut slot = self.0.issuer.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(active) = &*slot
+        let mut signing = self.lock();
+        if let Some(active) = &signing.issuer
             // A clock that went back makes the issuer look as if from the future.
             && now.duration_since(active.made).is_ok_and(|age| age < ISSUER_FRESH)
         {
@@ -143,10 +181,15 @@ impl Authority {
         }
         let name = format!("issuer of {}", self.0.trust_domain);
         let params = authority_params(&name, BasicConstraints::Constrained(0), now, ISSUER_LIFE);
-        let issuer = CertifiedIssuer::signed_by(params, KeyPair::generate()?, &self.0.root)?;
+        let issuer = CertifiedIssuer::signed_by(params, KeyPair::generate()?, &signing.root)?;
         let active = Arc::new(ActiveIssuer { issuer, made: now });
-        *slot = Some(active.clone());
+        signing.issuer = Some(active.clone());
         Ok(active)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Signing> {
+        let signing = self.0.signing.lock();
+        signing.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

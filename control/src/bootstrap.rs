@@ -13,25 +13,23 @@ use mesh_core::identity::TrustDomain;
 use tracing::info;
 
 use crate::{
-    authority::{RootPem, new_root},
+    authority::new_root,
     exports::EndpointKey,
+    rotation::{Held, secret},
 };
 
 /// The cluster's root; made if there is none.
-pub(crate) async fn root(client: &Client, trust_domain: &TrustDomain) -> Result<RootPem> {
+pub(crate) async fn root(client: &Client, trust_domain: &TrustDomain) -> Result<Held> {
     let make = || {
         let root = new_root(trust_domain, SystemTime::now())?;
         Ok(BTreeMap::from([
-            ("ca.crt", root.certificate.clone()),
-            ("tls.crt", root.certificate),
-            ("tls.key", root.key),
+            (secret::BUNDLE, root.certificate.clone()),
+            (secret::CERTIFICATE, root.certificate),
+            (secret::KEY, root.key),
         ]))
     };
     let secret = get_or_make(client, names::ROOT_SECRET, "kubernetes.io/tls", make).await?;
-    Ok(RootPem {
-        certificate: text(&secret, "tls.crt")?,
-        key: text(&secret, "tls.key")?,
-    })
+    secret::read(&secret, SystemTime::now()).context("the Secret mesh-system/mesh-root")
 }
 
 /// The key of endpoint ids; made if there is none.

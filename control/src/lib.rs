@@ -19,7 +19,9 @@ mod feed;
 mod fixtures;
 mod inbound;
 mod metrics;
+mod root;
 mod roots;
+mod rotation;
 mod server;
 mod snapshot;
 mod streams;
@@ -35,14 +37,14 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 use linkerd2_proxy_api::identity::identity_server::IdentityServer;
 use mesh_core::{identity::SpiffeId, ports};
-use mesh_dataplane::{links::trust, resolve::Resolver, tunnel::Tunnels};
+use mesh_dataplane::{health::IdentityHealth, links::trust, resolve::Resolver, tunnel::Tunnels};
 use mesh_proto::v1::{
     discovery_server::DiscoveryServer, exports_server::ExportsServer,
     gateway_tables_server::GatewayTablesServer, inbound_policies_server::InboundPoliciesServer,
     links_server::LinksServer,
 };
 use mesh_runtime::{Admin, Readiness, Shutdown, drain, init_tracing, registry};
-use mesh_tls::{KeyRequest, Tls, Trust, parse_bundle};
+use mesh_tls::{KeyRequest, Tls, Trust};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -53,6 +55,7 @@ use crate::{
     authority::Authority,
     certify::Certify,
     metrics::Metrics,
+    root::RootOfTrust,
     server::{Admit, Door, serve},
     streams::Streams,
     world::{Own, WorldReceiver},
@@ -74,6 +77,7 @@ pub async fn run(config: Config) -> Result<()> {
     let mut registry = registry("mesh-control", env!("CARGO_PKG_VERSION"));
     let metrics = Metrics::register(&mut registry);
     let readiness = Readiness::new();
+    let identity = IdentityHealth::register(&mut registry, readiness.clone());
     let admin = Admin::bind(
         config.runtime.admin_addr,
         readiness.clone(),
@@ -86,19 +90,23 @@ pub async fn run(config: Config) -> Result<()> {
     let background = TaskTracker::new();
 
     let client = Client::try_default().await.context("the API server")?;
-    let root = bootstrap::root(&client, &config.trust_domain).await?;
+    let held = bootstrap::root(&client, &config.trust_domain).await?;
     let key = Arc::new(bootstrap::endpoint_key(&client).await?);
     let cluster_uid = cluster_uid(&client).await?;
+    let authority = Authority::new(&held.signing.pem(), config.trust_domain.clone())?;
+    let root = RootOfTrust::new(&client, &held, authority.clone(), metrics.clone());
     let own = Own {
         cluster: config.cluster.clone(),
         trust_domain: config.trust_domain.clone(),
-        roots: parse_bundle(&root.certificate).context("the root")?,
+        roots: root.published(),
     };
-    let authority = Authority::new(&root, own.trust_domain.clone())?;
-    let tls = Tls::new(Trust::new(own.trust_domain.clone(), &own.roots)?);
-    certify_self(&authority, &own, &tls)?;
-    background.spawn(stay_certified(authority.clone(), own.clone(), tls.clone()));
-    roots::keep(client.clone(), &own, root.certificate, &background);
+    background.spawn(root.follow());
+    let trust = Trust::new(own.trust_domain.clone(), &own.roots.borrow().der)?;
+    let tls = Tls::new(trust);
+    certify_self(&authority, &tls)?;
+    background.spawn(identity.watch(tls.clone()));
+    background.spawn(stay_certified(authority.clone(), tls.clone()));
+    roots::keep(client.clone(), &own, own.roots.clone(), &background);
 
     let (world_sender, world) = watch::channel(None);
     let (remote_sender, remote) = watch::channel(Arc::default());
@@ -187,18 +195,23 @@ async fn cluster_uid(client: &Client) -> Result<Arc<str>> {
 }
 
 /// mesh-control signs for itself.
-fn certify_self(authority: &Authority, own: &Own, tls: &Tls) -> Result<()> {
-    let id = mesh_dataplane::control::control_identity(&own.trust_domain)?;
+fn certify_self(authority: &Authority, tls: &Tls) -> Result<()> {
+    let id = mesh_dataplane::control::control_identity(authority.trust_domain())?;
     let key = KeyRequest::generate()?;
     let issued = authority.issue(&id, key.csr_der(), SystemTime::now())?;
     tls.set_certificate(key.certify(issued.leaf, issued.intermediates)?);
     Ok(())
 }
 
-async fn stay_certified(authority: Authority, own: Own, tls: Tls) {
+/// Renews our own certificate, at once when another root signs.
+async fn stay_certified(authority: Authority, tls: Tls) {
+    let mut replaced = authority.replaced();
     loop {
-        tokio::time::sleep(OWN_RENEWAL).await;
-        if let Err(error) = certify_self(&authority, &own, &tls) {
+        tokio::select! {
+            () = tokio::time::sleep(OWN_RENEWAL) => {}
+            Ok(()) = replaced.changed() => {}
+        }
+        if let Err(error) = certify_self(&authority, &tls) {
             warn!(
                 error = format!("{error:#}"),
                 "our own certificate was not renewed"

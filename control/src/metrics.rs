@@ -12,6 +12,7 @@ pub(crate) struct Metrics {
     certificates: Family<Outcome, Counter>,
     streams: Family<Stream, Gauge>,
     refused: Family<Outcome, Counter>,
+    root: Family<Outcome, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,11 +35,18 @@ impl Metrics {
         control.register("open_streams", "Streams that are open", streams);
         let refused = metrics.refused.clone();
         control.register("refused", "Connections that were refused", refused);
+        let root = metrics.root.clone();
+        control.register("root", "What came of looks at the root's Secret", root);
         metrics
     }
 
     pub(crate) fn certified(&self, outcome: &'static str) {
         self.certificates.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Something about the root: taken, rotated, or why it was not.
+    pub(crate) fn root(&self, outcome: &'static str) {
+        self.root.get_or_create(&Outcome { outcome }).inc();
     }
 
     pub(crate) fn refused(&self, outcome: &'static str) {

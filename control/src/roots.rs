@@ -14,12 +14,13 @@ use kube::{
     runtime::{WatchStreamExt as _, reflector, watcher},
 };
 use mesh_api::names;
+use mesh_core::identity::TrustDomain;
 use serde_json::json;
 use tokio::{sync::mpsc, time::sleep};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::world::Own;
+use crate::{root::PublishedReceiver, world::Own};
 
 /// Everything is looked at again after this, whether or not something changed.
 const RESYNC: Duration = Duration::from_secs(60);
@@ -27,14 +28,8 @@ const RESYNC: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Keeps the ConfigMaps for as long as the program runs.
-pub(crate) fn keep(client: Client, own: &Own, bundle: String, tasks: &TaskTracker) {
-    let data = BTreeMap::from([
-        (names::ROOTS_BUNDLE.to_owned(), bundle),
-        (
-            names::ROOTS_TRUST_DOMAIN.to_owned(),
-            own.trust_domain.to_string(),
-        ),
-    ]);
+pub(crate) fn keep(client: Client, own: &Own, mut roots: PublishedReceiver, tasks: &TaskTracker) {
+    let trust_domain = own.trust_domain.clone();
     let (wake, woken) = mpsc::channel(1);
     let follow = Follow {
         client: client.clone(),
@@ -51,6 +46,7 @@ pub(crate) fn keep(client: Client, own: &Own, bundle: String, tasks: &TaskTracke
         let _ = pods.wait_until_ready().await;
         let _ = maps.wait_until_ready().await;
         loop {
+            let data = data(&roots.borrow_and_update().pem, &trust_domain);
             let wanted = wanted(&namespaces.state(), &pods.state());
             let mut failed = false;
             for namespace in missing(&wanted, &maps.state(), &data) {
@@ -60,9 +56,20 @@ pub(crate) fn keep(client: Client, own: &Own, bundle: String, tasks: &TaskTracke
             tokio::select! {
                 () = sleep(pause) => {}
                 _ = woken.recv(), if !failed => {}
+                Ok(()) = roots.changed() => {}
             }
         }
     });
+}
+
+fn data(bundle: &str, trust_domain: &TrustDomain) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (names::ROOTS_BUNDLE.to_owned(), bundle.to_owned()),
+        (
+            names::ROOTS_TRUST_DOMAIN.to_owned(),
+            trust_domain.to_string(),
+        ),
+    ])
 }
 
 struct Follow {

@@ -11,12 +11,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use mesh_core::identity::SpiffeId;
+use mesh_dataplane::trust::{Standing, Trusted};
 use mesh_net::{
     accept::{Accepted, Acceptor, Slot},
     listen::listen,
 };
 use mesh_runtime::Shutdown;
-use mesh_tls::{ALPN_H2, ServerStream, Tls, TlsError};
+use mesh_tls::{ALPN_H2, PeerChain, ServerStream, Tls, TlsError};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -128,6 +129,7 @@ async fn accept(
 async fn handshake(tls: &Tls, admit: Admit, accepted: Accepted) -> Result<Session, &'static str> {
     let Accepted { stream, slot, .. } = accepted;
     let reason = |error: TlsError| error.reason();
+    let trust = tls.trust();
     let (stream, caller) = match admit {
         Admit::Anybody => {
             let stream = tls.accept_unauthenticated(stream, ALPN_H2).await;
@@ -142,16 +144,17 @@ async fn handshake(tls: &Tls, admit: Admit, accepted: Accepted) -> Result<Sessio
             (stream, Caller(Some(id)))
         }
     };
+    let client = PeerChain::of_client(&stream, &trust);
     Ok(Session {
-        stream,
+        stream: Trusted::new(stream, Standing::new(tls, client)),
         caller,
         _slot: Arc::new(slot),
     })
 }
 
-/// A TLS session whose client is known.
+/// A TLS session whose client is known, for as long as it is trusted.
 struct Session {
-    stream: ServerStream<TcpStream>,
+    stream: Trusted<ServerStream<TcpStream>>,
     caller: Caller,
     _slot: Arc<Slot>,
 }

@@ -24,6 +24,7 @@ use tracing::{debug, warn};
 
 use crate::{
     destination::Remote,
+    root::PublishedReceiver,
     snapshot::{Objects, Snapshot, read},
 };
 
@@ -45,12 +46,13 @@ pub(crate) struct World {
 /// Follows the world; none before the first whole picture.
 pub(crate) type WorldReceiver = watch::Receiver<Option<World>>;
 
-/// What does not change while the program runs.
+/// Who we are; only the roots change while the program runs.
 #[derive(Clone)]
 pub(crate) struct Own {
     pub(crate) cluster: ClusterName,
     pub(crate) trust_domain: TrustDomain,
-    pub(crate) roots: Vec<Vec<u8>>,
+    /// What everybody here is to trust.
+    pub(crate) roots: PublishedReceiver,
 }
 
 struct Stores {
@@ -117,18 +119,19 @@ where
 
 async fn rebuild(
     stores: Stores,
-    own: Own,
+    mut own: Own,
     into: watch::Sender<Option<World>>,
     mut remote: watch::Receiver<Arc<Remote>>,
     changed: Arc<Notify>,
 ) {
     stores.wait_until_ready().await;
     loop {
+        let roots = own.roots.borrow_and_update().clone();
         let snapshot = read(
             &stores.objects(),
             &own.cluster,
             &own.trust_domain,
-            &own.roots,
+            &roots.der,
         );
         let remote_now = remote.borrow_and_update().clone();
         debug!(
@@ -142,6 +145,7 @@ async fn rebuild(
         tokio::select! {
             () = changed.notified() => {}
             change = remote.changed() => if change.is_err() { return },
+            change = own.roots.changed() => if change.is_err() { return },
         }
         sleep(TOGETHER).await;
     }

@@ -14,8 +14,9 @@ use h2::{
 };
 use http::{Request, Response};
 use mesh_core::identity::SpiffeId;
+use mesh_dataplane::trust::Standing;
 use mesh_net::accept::Accepted;
-use mesh_tls::{ALPN_MESH, ServerStream, TlsError};
+use mesh_tls::{ALPN_MESH, PeerChain, ServerStream, TlsError};
 use mesh_wire::mesh1::Reason;
 use tokio::{
     net::TcpStream,
@@ -67,6 +68,8 @@ enum Ended {
     Silent,
     #[error("the client's trust domain is not linked any more")]
     Unlinked,
+    #[error("nobody vouches for the client any more")]
+    Distrusted,
 }
 
 impl Gateway {
@@ -74,10 +77,10 @@ impl Gateway {
     pub(crate) async fn connection(self: Arc<Self>, accepted: Accepted, place: Place) {
         let Accepted { stream, slot, .. } = accepted;
         match within_handshake(self.handshake(stream)).await {
-            Ok((connection, client)) => {
+            Ok((connection, client, standing)) => {
                 drop(place);
                 let _open = self.metrics.connection(client.trust_domain().as_str());
-                let ended = self.streams(connection, client).await;
+                let ended = self.streams(connection, client, &standing).await;
                 debug!(?ended, "connection ended");
                 self.metrics.connection_ended(label(&ended));
             }
@@ -89,8 +92,13 @@ impl Gateway {
         drop(slot);
     }
 
-    async fn handshake(&self, stream: TcpStream) -> Result<(Connection, SpiffeId), Ended> {
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(Connection, SpiffeId, Standing), Ended> {
+        let trust = self.tls.trust();
         let (session, client) = self.tls.accept(stream, ALPN_MESH).await?;
+        let standing = Standing::new(&self.tls, PeerChain::of_client(&session, &trust));
         let connection = server::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -100,19 +108,28 @@ impl Gateway {
             .handshake(session)
             .await
             .map_err(Ended::NotHttp2)?;
-        Ok((connection, client))
+        Ok((connection, client, standing))
     }
 
-    /// Takes streams until the connection ends. Once the program is to end the
-    /// client is told to go elsewhere, and the tunnels under way go on.
+    /// Takes streams until the connection ends. Once the program is to end, or
+    /// the client is not trusted as it was, the client is told to go elsewhere,
+    /// and the tunnels under way go on.
     async fn streams(
         self: &Arc<Self>,
         mut connection: Connection,
         client: SpiffeId,
+        standing: &Standing,
     ) -> Result<(), Ended> {
         let mut silent = pin!(silent(connection.ping_pong()));
         let mut unlinked = pin!(self.state.clone().unlinked(&client));
-        let mut draining = false;
+        let mut distrusted = pin!(standing.end());
+        let mut leave = pin!(async {
+            tokio::select! {
+                () = self.draining.signalled() => {}
+                () = standing.leave() => {}
+            }
+        });
+        let mut leaving = false;
         loop {
             tokio::select! {
                 stream = connection.accept() => match stream {
@@ -125,8 +142,12 @@ impl Gateway {
                     send_away(&mut connection).await;
                     return Err(Ended::Unlinked);
                 }
-                () = self.draining.signalled(), if !draining => {
-                    draining = true;
+                () = &mut distrusted => {
+                    send_away(&mut connection).await;
+                    return Err(Ended::Distrusted);
+                }
+                () = &mut leave, if !leaving => {
+                    leaving = true;
                     connection.graceful_shutdown();
                 }
             }
@@ -226,5 +247,6 @@ const fn label(ended: &Result<(), Ended>) -> &'static str {
         Err(Ended::Http2(_)) => "broken",
         Err(Ended::Silent) => "silent",
         Err(Ended::Unlinked) => "unlinked",
+        Err(Ended::Distrusted) => "distrusted",
     }
 }

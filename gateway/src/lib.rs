@@ -29,7 +29,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use mesh_core::ports;
-use mesh_dataplane::{control::ControlPlane, links::watch_links, resolve::Resolver};
+use mesh_dataplane::{
+    control::ControlPlane, health::IdentityHealth, links::watch_links, resolve::Resolver,
+};
 use mesh_net::{accept::Acceptor, listen::listen};
 use mesh_runtime::{Admin, Readiness, Shutdown, drain, init_tracing, registry};
 use mesh_tls::Tls;
@@ -55,6 +57,7 @@ pub async fn run(config: Config) -> Result<()> {
     let mut registry = registry("mesh-gateway", env!("CARGO_PKG_VERSION"));
     let metrics = Metrics::register(&mut registry);
     let readiness = Readiness::new();
+    let identity = IdentityHealth::register(&mut registry, readiness.clone());
     let registry = Arc::new(registry);
     let admin = Admin::bind(config.runtime.admin_addr, readiness.clone(), registry)
         .await
@@ -64,7 +67,7 @@ pub async fn run(config: Config) -> Result<()> {
     let admin = tokio::spawn(admin.serve(last.clone()));
 
     let background = TaskTracker::new();
-    let control = ControlPlane::start(&config.workload, &background)?;
+    let control = ControlPlane::start(&config.workload, identity, &background)?;
     let links = watch_links(&control, &background);
     let table = watch_table(&control, &background);
     let mut state = State::new(table, links);

@@ -3,6 +3,7 @@
 
 mod peers;
 mod refused;
+mod rotation;
 mod tunnels;
 mod withdrawn;
 mod world;

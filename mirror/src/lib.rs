@@ -33,7 +33,9 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use config::Config;
 use kube::Client;
-use mesh_dataplane::{channel, control::ControlPlane, links::watch_links, tunnel::Tunnels};
+use mesh_dataplane::{
+    channel, control::ControlPlane, health::IdentityHealth, links::watch_links, tunnel::Tunnels,
+};
 use mesh_runtime::{Readiness, Shutdown, registry, serve_admin};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
@@ -55,9 +57,10 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let client = Client::try_default()
         .await
         .context("the API server of this cluster is not known")?;
-    let control = ControlPlane::start(&config.workload, &tasks)?;
-    let local = Local::new();
     let mut registry = registry("mesh-mirror", env!("CARGO_PKG_VERSION"));
+    let identity = IdentityHealth::register(&mut registry, readiness.clone());
+    let control = ControlPlane::start(&config.workload, identity, &tasks)?;
+    let local = Local::new();
     let cx = Context {
         local: local.clone(),
         writer: Writer::new(client.clone()),

@@ -7,6 +7,7 @@ mod direct;
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -17,6 +18,7 @@ use mesh_core::{
     identity::SpiffeId,
     inbound::{InboundPolicy, Refusal},
 };
+use mesh_dataplane::trust::Standing;
 use mesh_net::{
     accept::{Accepted, Acceptor},
     copy::copy,
@@ -24,7 +26,7 @@ use mesh_net::{
     replay::Replay,
 };
 use mesh_runtime::Shutdown;
-use mesh_tls::{ALPN_MESH, Tls};
+use mesh_tls::{ALPN_MESH, PeerChain, Tls};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, debug_span};
@@ -128,12 +130,14 @@ impl Inbound {
         tasks: TaskTracker,
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
+        let trust = self.tls.trust();
         let handshake = timeout(HANDSHAKE, self.tls.accept(stream, ALPN_MESH)).await;
         let (session, client) = match handshake {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => return Err(Ended::Handshake(error.reason())),
             Err(_) => return Err(Ended::Handshake("timeout")),
         };
+        let standing = Standing::new(&self.tls, PeerChain::of_client(&session, &trust));
         let client = Arc::new(direct::Client {
             labels: BackendLabels::inbound(&client),
             id: client,
@@ -145,9 +149,10 @@ impl Inbound {
             let answering = direct::answer(self.clone(), client.clone(), tasks.clone(), request);
             async move { answered(line.flatten(), answering.await) }
         };
-        serve::http(session, Spoken::Http2, shutdown, answer)
-            .await
-            .map_err(Ended::Http)
+        let leave = shutdown.child();
+        let served = pin!(serve::http(session, Spoken::Http2, &leave, answer));
+        let ended = standing.drive(served, || leave.trigger()).await;
+        ended.unwrap_or(Ok(())).map_err(Ended::Http)
     }
 
     /// A client without a sidecar: its bytes go to the application, and what

@@ -28,6 +28,7 @@ use anyhow::{Context as _, Result};
 use mesh_core::{destination::Endpoint, inbound::InboundPolicy};
 use mesh_dataplane::{
     control::ControlPlane,
+    health::IdentityHealth,
     links::{LinksReceiver, watch_links},
     peer::Peers,
     stream,
@@ -67,6 +68,7 @@ pub async fn run(config: Config) -> Result<()> {
     let mut registry = registry("mesh-proxy", env!("CARGO_PKG_VERSION"));
     let metrics = Metrics::register(&mut registry);
     let readiness = Readiness::new();
+    let identity = IdentityHealth::register(&mut registry, readiness.clone());
     let registry = Arc::new(registry);
     let admin = Admin::bind(config.runtime.admin_addr, readiness.clone(), registry)
         .await
@@ -76,7 +78,7 @@ pub async fn run(config: Config) -> Result<()> {
     let admin = tokio::spawn(admin.serve(last.clone()));
 
     let background = TaskTracker::new();
-    let control = ControlPlane::start(&config.workload, &background)?;
+    let control = ControlPlane::start(&config.workload, identity, &background)?;
     let links = watch_links(&control, &background);
     let policy = watch_policy(&control, workload(&config), &background);
     let connections = TaskTracker::new();

@@ -140,7 +140,20 @@ fn namespace_rules() -> Value {
             "resourceNames": [names::ROOT_SECRET, names::ENDPOINT_KEY_SECRET],
             "verbs": ["get"],
         },
+        // A rotation puts another root in its place.
+        {
+            "apiGroups": [""],
+            "resources": ["secrets"],
+            "resourceNames": [names::ROOT_SECRET],
+            "verbs": ["update"],
+        },
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        // What comes of that, and what is wrong with the root.
+        {
+            "apiGroups": ["events.k8s.io"],
+            "resources": ["events"],
+            "verbs": ["create", "patch"],
+        },
         {
             "apiGroups": ["coordination.k8s.io"],
             "resources": ["leases"],

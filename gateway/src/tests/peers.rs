@@ -19,8 +19,8 @@ use tokio::{
 use super::world::{LONG, WEB, World};
 use crate::fixtures::id;
 
-const TARGET: &str = "spiffe://east/ns/shop/sa/web";
-const POD: EndpointId = EndpointId(6);
+pub(super) const TARGET: &str = "spiffe://east/ns/shop/sa/web";
+pub(super) const POD: EndpointId = EndpointId(6);
 
 /// East's gateway with one meshed pod behind it, and the peers of west.
 async fn world() -> (World, Peers) {
@@ -89,7 +89,7 @@ async fn what_the_gateway_refuses_was_not_sent() {
     );
 }
 
-fn request(body: &str) -> Request<Body> {
+pub(super) fn request(body: &str) -> Request<Body> {
     let body = Full::new(Bytes::from(body.to_owned()));
     Request::builder()
         .method(Method::POST)
@@ -99,7 +99,7 @@ fn request(body: &str) -> Request<Body> {
 }
 
 /// A sidecar that sends back what it gets, and says what it saw.
-async fn sidecar(tls: Tls) -> SocketAddr {
+pub(super) async fn sidecar(tls: Tls) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -43,6 +43,15 @@ pub const ROOTS_WANTED: &str = "mesh.dev/roots";
 
 /// Secret in [`SYSTEM_NAMESPACE`], type `kubernetes.io/tls`: the root.
 pub const ROOT_SECRET: &str = "mesh-root";
+/// Annotation on [`ROOT_SECRET`]: what the user wants of a rotation (`begin`,
+/// `use`, `use-now`, `finish`, `finish-now`); mesh-control takes it off.
+pub const ROTATE_ROOT: &str = "mesh.dev/rotate-root";
+/// Annotation on [`ROOT_SECRET`]: when the phase began, in Unix seconds.
+pub const ROTATE_ROOT_SINCE: &str = "mesh.dev/rotate-root-since";
+/// Annotation on [`ROOT_SECRET`]: `begun` or `used`, during a rotation.
+pub const ROTATE_ROOT_PHASE: &str = "mesh.dev/rotate-root-phase";
+/// Annotation on [`ROOT_SECRET`]: why the last wish was not carried out.
+pub const ROTATE_ROOT_REFUSED: &str = "mesh.dev/rotate-root-refused";
 /// Secret in [`SYSTEM_NAMESPACE`], key `key`: 32 random bytes for endpoint ids.
 pub const ENDPOINT_KEY_SECRET: &str = "mesh-endpoint-key";
 /// ConfigMap in [`SYSTEM_NAMESPACE`]: `cluster`, `trust-domain`.

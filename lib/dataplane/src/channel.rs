@@ -5,13 +5,14 @@ use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use mesh_core::{identity::SpiffeId, link::Link};
-use mesh_tls::{ALPN_H2, ClientStream, Tls};
+use mesh_tls::{ALPN_H2, ClientStream, PeerChain, Tls, Trust};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     H2Stream,
     resolve::Resolver,
+    trust::{Standing, Trusted},
     tunnel::{Target, Tunnels},
 };
 
@@ -43,8 +44,11 @@ pub fn authenticated(server: Server, tls: Tls, resolver: Resolver) -> Channel {
         Box::pin(async move {
             let stream = connect(&server, &resolver).await?;
             let expected = [server.identity];
+            let trust = tls.trust();
             let stream = tls.connect(stream, &expected, None, ALPN_H2).await;
-            stream.map(TokioIo::new).map_err(io::Error::other)
+            stream
+                .map(|stream| trusted(stream, &tls, &trust))
+                .map_err(io::Error::other)
         })
     })
 }
@@ -57,10 +61,13 @@ pub fn unauthenticated(server: Server, tls: Tls, resolver: Resolver) -> Channel 
         Box::pin(async move {
             let stream = connect(&server, &resolver).await?;
             let expected = [server.identity];
+            let trust = tls.trust();
             let stream = tls
                 .connect_unauthenticated(stream, &expected, ALPN_H2)
                 .await;
-            stream.map(TokioIo::new).map_err(io::Error::other)
+            stream
+                .map(|stream| trusted(stream, &tls, &trust))
+                .map_err(io::Error::other)
         })
     })
 }
@@ -69,7 +76,7 @@ pub fn unauthenticated(server: Server, tls: Tls, resolver: Resolver) -> Channel 
 /// the TLS session inside the tunnel ends at that mesh-control.
 #[must_use]
 pub fn exports(link: Arc<Link>, tunnels: Tunnels, tls: Tls) -> Channel {
-    lazy::<ClientStream<H2Stream>>(move || {
+    lazy::<Trusted<ClientStream<H2Stream>>>(move || {
         let (link, tunnels, tls) = (link.clone(), tunnels.clone(), tls.clone());
         Box::pin(async move {
             let tunnel = tunnels
@@ -77,10 +84,23 @@ pub fn exports(link: Arc<Link>, tunnels: Tunnels, tls: Tls) -> Channel {
                 .await
                 .map_err(io::Error::other)?;
             let expected = [link.control.clone()];
+            let trust = tls.trust();
             let stream = tls.connect(tunnel, &expected, None, ALPN_H2).await;
-            stream.map(TokioIo::new).map_err(io::Error::other)
+            stream
+                .map(|stream| trusted(stream, &tls, &trust))
+                .map_err(io::Error::other)
         })
     })
+}
+
+/// A session that ends with our trust in the server.
+fn trusted<IO>(
+    stream: ClientStream<IO>,
+    tls: &Tls,
+    trust: &Trust,
+) -> TokioIo<Trusted<ClientStream<IO>>> {
+    let server = PeerChain::of_server(&stream, trust);
+    TokioIo::new(Trusted::new(stream, Standing::new(tls, server)))
 }
 
 fn lazy<IO>(connect: impl Fn() -> Connecting<IO> + Clone + Send + 'static) -> Channel

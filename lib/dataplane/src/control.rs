@@ -14,21 +14,24 @@ use mesh_core::{
     link::Links,
     ports,
 };
-use mesh_runtime::Backoff;
 use mesh_tls::{Certificate, KeyRequest, Tls, Trust, parse_bundle};
-use tokio::time::timeout;
+use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 use tokio_util::task::TaskTracker;
-use tonic::transport::Channel;
+use tonic::{Code, Status, transport::Channel};
 use tracing::{info, warn};
 
 use crate::{
     channel::{self, Server},
+    health::IdentityHealth,
     links,
+    renewal::{Renewal, retry, rotated},
     resolve::Resolver,
 };
 
 /// How long one request for a certificate may take.
 const CERTIFY: Duration = Duration::from_secs(10);
+/// The clock is looked at so often: it may have been set.
+const CLOCK: Duration = Duration::from_secs(60);
 /// Files of the identity are small; more is a mistake.
 const LARGEST_FILE: u64 = 1 << 20;
 
@@ -74,7 +77,11 @@ impl ControlPlane {
     ///
     /// # Errors
     /// If the roots cannot be read or understood.
-    pub fn start(config: &WorkloadConfig, tasks: &TaskTracker) -> Result<Self> {
+    pub fn start(
+        config: &WorkloadConfig,
+        health: IdentityHealth,
+        tasks: &TaskTracker,
+    ) -> Result<Self> {
         let roots = Roots::read(&config.roots_dir)?;
         let tls = Tls::new(roots.trust(None)?);
         let resolver = Resolver::from_system()?;
@@ -92,7 +99,9 @@ impl ControlPlane {
             config: config.clone(),
             tls: tls.clone(),
             links: links.clone(),
+            health: health.clone(),
         };
+        tasks.spawn(health.watch(tls.clone()));
         tasks.spawn(identity.stay_certified(certify));
         Ok(Self {
             tls,
@@ -152,9 +161,15 @@ impl Roots {
     }
 
     /// Trust in these roots, and in those of the links, if any are known.
-    fn trust(&self, links: Option<&Links>) -> Result<Trust> {
-        let links = links.map_or(&[][..], |links| &links.links);
-        Ok(links::trust(&self.trust_domain, &self.certificates, links)?)
+    fn trust(&self, last: Option<&Links>) -> Result<Trust> {
+        let mut roots = last.map_or_else(Vec::new, |last| last.roots.clone());
+        for root in &self.certificates {
+            if !roots.contains(root) {
+                roots.push(root.clone());
+            }
+        }
+        let links = last.map_or(&[][..], |links| &links.links);
+        Ok(links::trust(&self.trust_domain, &roots, links)?)
     }
 }
 
@@ -175,33 +190,62 @@ struct Identity {
     config: WorkloadConfig,
     tls: Tls,
     links: LastLinks,
+    health: IdentityHealth,
 }
 
 impl Identity {
     /// Asks for a certificate, waits until most of its life is over, asks again.
     async fn stay_certified(self, channel: Channel) {
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         let mut client = IdentityClient::new(channel);
-        let mut failed = false;
+        let mut failures = 0_u32;
         loop {
-            let attempt = timeout(CERTIFY, self.certify(&mut client, failed))
-                .await
-                .unwrap_or_else(|_| Err(anyhow!("mesh-control does not answer in time")));
-            failed = attempt.is_err();
-            let wait = match attempt {
+            let attempt = timeout(CERTIFY, self.certify(&mut client, failures > 0)).await;
+            self.health.attempted(outcome(&attempt));
+            let attempt =
+                attempt.unwrap_or_else(|_| Err(anyhow!("mesh-control does not answer in time")));
+            match attempt {
                 Ok(certificate) => {
-                    backoff.reset();
+                    failures = 0;
                     info!(identity = %certificate.id(), "certified");
-                    let pause = renewal(&certificate, SystemTime::now(), rand::random());
-                    self.tls.set_certificate(certificate);
-                    pause
+                    self.tls.set_certificate(certificate.clone());
+                    self.renewal_due(&certificate).await;
                 }
                 Err(error) => {
-                    warn!(error = format!("{error:#}"), "no certificate yet");
-                    backoff.next()
+                    let (ends, now) = (self.tls.valid_until(), SystemTime::now());
+                    let error = format!("{error:#}");
+                    let left = ends.map(|ends| ends.duration_since(now).unwrap_or_default());
+                    warn!(error, ?left, "no new certificate yet");
+                    let pause = retry(ends, now, failures, rand::random());
+                    failures = failures.saturating_add(1);
+                    sleep(pause).await;
                 }
-            };
-            tokio::time::sleep(wait).await;
+            }
+        }
+    }
+
+    /// Returns when `certificate` is to be replaced: most of its life is over,
+    /// or another root signs.
+    async fn renewal_due(&self, certificate: &Certificate) {
+        let issued = Instant::now();
+        let renewal = Renewal::of(certificate, SystemTime::now(), rand::random());
+        loop {
+            let left = renewal.left(SystemTime::now(), issued.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            let roots = self.tls.trust().local_roots();
+            // The first is the one that signs.
+            if roots
+                .first()
+                .is_some_and(|root| !certificate.is_rooted_in(root))
+            {
+                info!("another root signs: our certificate is replaced");
+                return sleep(left.min(rotated(rand::random()))).await;
+            }
+            tokio::select! {
+                () = sleep(left.min(CLOCK)) => {}
+                () = self.tls.local_roots_changed(&roots) => {}
+            }
         }
     }
 
@@ -217,7 +261,7 @@ impl Identity {
         if links.is_none() || failed {
             // Else the stream of links keeps the trust, local roots included.
             // After a failure the file may know of roots that the stream could
-            // not tell us of any more.
+            // not tell us of any more, or still lack some that it told us of.
             self.tls.set_trust(roots.trust(links.as_deref())?);
         }
         let token = read(&self.config.token_file)?;
@@ -238,6 +282,10 @@ impl Identity {
             "the certificate names {}, not {identity}",
             certificate.id()
         );
+        ensure!(
+            certificate.valid_until() > SystemTime::now(),
+            "the certificate has ended already: is the clock right, here and at mesh-control?"
+        );
         Ok(certificate)
     }
 
@@ -247,14 +295,21 @@ impl Identity {
     }
 }
 
-/// The pause before a certificate is renewed: 65 % to 70 % of what is left of
-/// its life, so that those that started together do not renew together.
-fn renewal(certificate: &Certificate, now: SystemTime, chance: f64) -> Duration {
-    let left = certificate.valid_until().duration_since(now);
-    let share = chance.clamp(0.0, 1.0).mul_add(0.05, 0.65);
-    left.unwrap_or_default()
-        .mul_f64(share)
-        .max(Duration::from_secs(1))
+/// What came of an attempt, as a label; the set of values is closed.
+fn outcome(attempt: &Result<Result<Certificate>, Elapsed>) -> &'static str {
+    match attempt {
+        Ok(Ok(_)) => "ok",
+        Err(Elapsed { .. }) => "timeout",
+        Ok(Err(error)) => match error.downcast_ref::<Status>().map(Status::code) {
+            Some(Code::Unavailable | Code::Unknown | Code::Cancelled) => "unreachable",
+            Some(Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument) => {
+                "refused"
+            }
+            Some(_) => "error",
+            // Our files, our clock, or a certificate that is not ours.
+            None => "unusable",
+        },
+    }
 }
 
 /// Whom the token speaks for, read without verifying it: mesh-control does that.
@@ -278,6 +333,9 @@ fn identity_of_token(token: &str, trust_domain: &TrustDomain) -> Result<SpiffeId
 struct Claims {
     sub: String,
 }
+
+#[cfg(test)]
+mod outage;
 
 #[cfg(test)]
 mod tests {
@@ -307,19 +365,5 @@ mod tests {
         ] {
             assert!(identity_of_token(&bad, &west).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn certificates_are_renewed_well_before_they_end() {
-        let root = mesh_testing::ca::TestRoot::new("west");
-        let certificate = root.issue("spiffe://west/ns/shop/sa/web");
-        let now = SystemTime::now();
-        let left = certificate.valid_until().duration_since(now).unwrap();
-        for chance in [0.0, 0.5, 1.0] {
-            let pause = renewal(&certificate, now, chance);
-            assert!(pause >= left.mul_f64(0.64) && pause <= left.mul_f64(0.71));
-        }
-        let late = certificate.valid_until() + Duration::from_secs(60);
-        assert_eq!(renewal(&certificate, late, 0.5), Duration::from_secs(1));
     }
 }

@@ -9,10 +9,13 @@
 pub mod channel;
 pub mod control;
 mod h2_stream;
+pub mod health;
 pub mod links;
 pub mod peer;
+mod renewal;
 pub mod resolve;
 pub mod stream;
+pub mod trust;
 pub mod tunnel;
 
 pub use h2_stream::{H2Stream, TunnelRefused};

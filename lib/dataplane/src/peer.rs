@@ -8,6 +8,7 @@ use std::{
     error::Error as StdError,
     fmt, io,
     net::SocketAddr,
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use http_body_util::{BodyExt as _, Empty, combinators::BoxBody};
 use hyper::{body::Incoming, client::conn::http2, upgrade::Upgraded};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_core::{endpoint::EndpointId, identity::SpiffeId, link::Link};
-use mesh_tls::{ALPN_MESH, Tls, TlsError};
+use mesh_tls::{ALPN_MESH, PeerChain, Tls, TlsError};
 use mesh_wire::mesh1::{self, Carried, Reason};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -27,7 +28,10 @@ use tokio::{
 use tracing::debug;
 
 use self::pool::{Key, Open, Pool};
-use crate::tunnel::{Target, TunnelError, Tunnels};
+use crate::{
+    trust::{Leaving, Standing},
+    tunnel::{Target, TunnelError, Tunnels},
+};
 
 /// How long a TCP connection to a sidecar may take.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -193,18 +197,20 @@ impl Peers {
                             address: *address,
                             source,
                         })?;
-                let sender = self.handshake(peer, stream).await?;
+                let (sender, leaving) = self.handshake(peer, stream).await?;
                 Ok(Open {
                     sender,
+                    leaving,
                     outer: None,
                 })
             }
             PeerAddress::Linked(link, id) => {
                 let target = Target::Endpoint(*id);
                 let (tunnel, outer) = self.tunnels.open_on(link, target).await?;
-                let sender = self.handshake(peer, tunnel).await?;
+                let (sender, leaving) = self.handshake(peer, tunnel).await?;
                 Ok(Open {
                     sender,
+                    leaving,
                     outer: Some(outer),
                 })
             }
@@ -215,11 +221,12 @@ impl Peers {
         &self,
         peer: &Peer,
         stream: IO,
-    ) -> Result<http2::SendRequest<Body>, PeerError>
+    ) -> Result<(http2::SendRequest<Body>, Leaving), PeerError>
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let expected = [peer.identity.clone()];
+        let trust = self.tls.trust();
         let session = self
             .tls
             .connect(stream, &expected, None, ALPN_MESH)
@@ -228,6 +235,7 @@ impl Peers {
                 identity: peer.identity.clone(),
                 source,
             })?;
+        let standing = Standing::new(&self.tls, PeerChain::of_server(&session, &trust));
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -242,12 +250,18 @@ impl Peers {
                 source,
             })?;
         let identity = peer.identity.clone();
+        let leaving = Leaving::default();
+        let leave = leaving.clone();
+        // Boxed, because rustc cannot follow the type through the task.
+        let mut connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> =
+            Box::pin(connection);
         // Lives as long as the connection, which its streams and the pool hold.
         tokio::spawn(async move {
-            let result = connection.await;
+            let driven = standing.drive(connection.as_mut(), || leave.set());
+            let result = driven.await;
             debug!(peer = %identity, ?result, "mesh/1 connection ended");
         });
-        Ok(sender)
+        Ok((sender, leaving))
     }
 }
 

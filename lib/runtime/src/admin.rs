@@ -156,10 +156,18 @@ impl Pages {
         match request.uri().path() {
             "/live" => plain(StatusCode::OK, "live\n"),
             "/ready" if self.readiness.is_ready() => plain(StatusCode::OK, "ready\n"),
-            "/ready" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
+            "/ready" => self.not_ready(),
             "/metrics" => self.metrics(),
             _ => plain(StatusCode::NOT_FOUND, "try /live, /ready or /metrics\n"),
         }
+    }
+
+    fn not_ready(&self) -> Response<Full<Bytes>> {
+        let mut page = plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n");
+        if let Some(reason) = self.readiness.withheld() {
+            *page.body_mut() = Full::from(format!("not ready: {reason}\n"));
+        }
+        page
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {

@@ -33,6 +33,12 @@ impl Shutdown {
         Ok(shutdown)
     }
 
+    /// One that is set off with this one, or alone.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self(self.0.child_token())
+    }
+
     /// Waits until the end is wished for; at once if it was before. May be
     /// dropped and called again.
     pub async fn signalled(&self) {

@@ -109,6 +109,21 @@ impl TestRoot {
         (leaf.der().to_vec(), vec![self.issuer.der().to_vec()])
     }
 
+    /// As [`Self::certify`], for as long as `life` from now.
+    #[must_use]
+    pub fn certify_for(
+        &self,
+        csr_der: &[u8],
+        id: &str,
+        life: std::time::Duration,
+    ) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let mut request = CertificateSigningRequestParams::from_der(&csr_der.into()).unwrap();
+        request.params = leaf(id);
+        request.params.not_after = OffsetDateTime::now_utc() + life;
+        let leaf = request.signed_by(&self.issuer).unwrap();
+        (leaf.der().to_vec(), vec![self.issuer.der().to_vec()])
+    }
+
     /// A workload of this cluster that trusts this cluster only.
     #[must_use]
     pub fn tls(&self, id: &str) -> Tls {

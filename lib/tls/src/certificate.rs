@@ -1,17 +1,23 @@
 //! Our own identity: a certificate chain with its private key, and the request
 //! by which one is obtained.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use mesh_core::identity::SpiffeId;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use crate::{
     error::Refusal,
-    leaf::{self, Leaf},
+    leaf::{self, Leaf, Purpose},
     provider::provider,
+    trust::Bundle,
+    verify::vouches,
 };
 
 /// A workload certificate and its key. Cheap to clone; the key is never shown.
@@ -76,6 +82,29 @@ impl Certificate {
     #[must_use]
     pub const fn valid_until(&self) -> SystemTime {
         self.valid_until
+    }
+
+    /// The same, to be shown after its end too, as an intruder would: only for
+    /// tests of those who have to refuse it.
+    #[must_use]
+    pub fn shown_regardless(mut self) -> Self {
+        self.valid_until += Duration::from_secs(u64::from(u32::MAX));
+        self
+    }
+
+    /// Whether its chain ends in `root`, a certificate in DER.
+    #[must_use]
+    pub fn is_rooted_in(&self, root: &[u8]) -> bool {
+        let Ok(bundle) = Bundle::new(&[root.to_vec()]) else {
+            return false;
+        };
+        let [leaf, intermediates @ ..] = &self.certified_key.cert[..] else {
+            return false;
+        };
+        // Any moment of its life does: this is not about time.
+        let moment = self.valid_until.duration_since(SystemTime::UNIX_EPOCH);
+        let moment = UnixTime::since_unix_epoch(moment.unwrap_or_default());
+        vouches(&bundle, Purpose::Client, leaf, intermediates, moment).is_ok()
     }
 
     pub(crate) fn certified_key(&self) -> Arc<CertifiedKey> {

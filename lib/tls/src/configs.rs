@@ -1,7 +1,7 @@
 //! rustls configurations for one generation of (certificate, trust). They are
 //! built when either changes; a handshake only clones references.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use mesh_core::identity::SpiffeId;
 use tokio_rustls::rustls::{
@@ -60,8 +60,14 @@ impl Configs {
         Ok(speaking(&self.own()?.open_server, alpn))
     }
 
+    /// Peers would refuse a certificate that has ended; some might not.
     fn own(&self) -> Result<&OwnConfigs, TlsError> {
-        self.own.as_ref().ok_or(TlsError::NotCertified)
+        let own = self.own.as_ref().ok_or(TlsError::NotCertified)?;
+        let until = self.certificate.as_ref().map(Certificate::valid_until);
+        if until.is_some_and(|until| until < SystemTime::now()) {
+            return Err(TlsError::OwnExpired);
+        }
+        Ok(own)
     }
 
     fn expecting(&self, base: &ClientConfig, expected: &[SpiffeId]) -> ClientConfig {

@@ -11,6 +11,9 @@ pub enum TlsError {
     /// Ours: we hold no certificate yet.
     #[error("this program has no certificate yet")]
     NotCertified,
+    /// Ours: our certificate has ended, and there is no new one.
+    #[error("this program's own certificate has expired")]
+    OwnExpired,
     /// The caller's: not a name that can be sent as SNI.
     #[error("not a server name: {0:?}")]
     ServerName(String),
@@ -40,6 +43,7 @@ impl TlsError {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::NotCertified => "not_certified",
+            Self::OwnExpired => "own_expired",
             Self::ServerName(_) => "server_name",
             Self::Refused(refusal) => refusal.reason(),
             Self::RefusedByPeer(_) => "refused_by_peer",

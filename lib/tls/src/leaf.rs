@@ -131,7 +131,7 @@ fn purposes(leaf: &X509Certificate<'_>) -> Result<Purposes, Refusal> {
     })
 }
 
-fn system_time(time: ASN1Time) -> Result<SystemTime, Refusal> {
+pub(crate) fn system_time(time: ASN1Time) -> Result<SystemTime, Refusal> {
     u64::try_from(time.timestamp())
         .ok()
         .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))

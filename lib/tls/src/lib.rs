@@ -15,6 +15,7 @@
 //! [`KeyRequest`], our own identity.
 
 mod certificate;
+mod chain;
 mod configs;
 mod error;
 mod leaf;
@@ -24,9 +25,10 @@ mod trust;
 mod verify;
 
 pub use certificate::{Certificate, InvalidCertificate, KeyGenerationFailed, KeyRequest};
+pub use chain::PeerChain;
 pub use error::{Refusal, TlsError};
 pub use tls::{ClientStream, HANDSHAKE_TIMEOUT, ServerStream, Tls};
-pub use trust::{InvalidBundle, Trust, fingerprint, parse_bundle};
+pub use trust::{InvalidBundle, RootCertificate, Trust, fingerprint, parse_bundle};
 
 /// ALPN of the transport between sidecars and gateways.
 pub const ALPN_MESH: &[u8] = b"mesh/1";

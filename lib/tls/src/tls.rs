@@ -19,7 +19,7 @@ use tokio_rustls::{
 };
 
 use crate::{
-    Certificate, Trust,
+    Certificate, PeerChain, Trust,
     configs::Configs,
     error::{Refusal, TlsError},
     leaf::Leaf,
@@ -62,10 +62,39 @@ impl Tls {
 
     /// Trusts `trust` from now on, in place of what was trusted before.
     pub fn set_trust(&self, trust: Trust) {
-        self.configs.send_modify(|configs| {
-            let certificate = configs.certificate.clone();
-            *configs = Arc::new(Configs::new(Arc::new(trust), certificate));
+        self.configs.send_if_modified(|configs| {
+            let changed = *configs.trust != trust;
+            if changed {
+                let certificate = configs.certificate.clone();
+                *configs = Arc::new(Configs::new(Arc::new(trust), certificate));
+            }
+            changed
         });
+    }
+
+    /// Returns when the roots of our own trust domain are others than `known`.
+    pub async fn local_roots_changed(&self, known: &[Vec<u8>]) {
+        let mut changes = self.configs.subscribe();
+        // Fails only if the sender is gone, and `self` holds it.
+        let _ = changes
+            .wait_for(|configs| *configs.trust.local_roots() != *known)
+            .await;
+    }
+
+    /// Returns when nobody whom we trust vouches for `peer` any more.
+    pub async fn distrusted(&self, mut peer: PeerChain) {
+        let mut changes = self.configs.subscribe();
+        loop {
+            let trust = changes.borrow_and_update().trust.clone();
+            if !peer.is_vouched_for(&trust) {
+                return;
+            }
+            peer.seen(&trust);
+            if changes.changed().await.is_err() {
+                // Cannot be: `self` holds the sender.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// The trust in force.

@@ -1,6 +1,6 @@
 //! Whom we trust: root certificates, one bundle per trust domain.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{collections::HashMap, fmt, sync::Arc, time::SystemTime};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use mesh_core::identity::TrustDomain;
@@ -11,11 +11,11 @@ use tokio_rustls::rustls::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::provider::provider;
+use crate::{leaf, provider::provider};
 
 /// The bundles in force at one moment: our own trust domain's and those of the
 /// linked ones. A snapshot: a new one replaces it in [`crate::Tls::set_trust`].
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Trust {
     local: TrustDomain,
     bundles: HashMap<TrustDomain, Bundle>,
@@ -58,6 +58,13 @@ impl Trust {
         &self.local
     }
 
+    /// The roots of our own trust domain, in DER, in the order they were given.
+    #[must_use]
+    pub fn local_roots(&self) -> Arc<[Vec<u8>]> {
+        self.bundle(&self.local)
+            .map_or_else(|| Arc::from([]), Bundle::roots)
+    }
+
     pub(crate) fn bundle(&self, trust_domain: &TrustDomain) -> Option<&Bundle> {
         self.bundles.get(trust_domain)
     }
@@ -75,12 +82,25 @@ impl fmt::Debug for Trust {
 /// The roots of one trust domain, ready for both directions.
 #[derive(Clone)]
 pub(crate) struct Bundle {
-    pub(crate) roots: Arc<RootCertStore>,
+    roots: Arc<[Vec<u8>]>,
+    pub(crate) store: Arc<RootCertStore>,
     pub(crate) clients: Arc<dyn ClientCertVerifier>,
 }
 
+impl PartialEq for Bundle {
+    fn eq(&self, other: &Self) -> bool {
+        self.roots == other.roots
+    }
+}
+
+impl Eq for Bundle {}
+
 impl Bundle {
-    fn new(roots_der: &[Vec<u8>]) -> Result<Self, InvalidBundle> {
+    pub(crate) fn roots(&self) -> Arc<[Vec<u8>]> {
+        self.roots.clone()
+    }
+
+    pub(crate) fn new(roots_der: &[Vec<u8>]) -> Result<Self, InvalidBundle> {
         if roots_der.is_empty() {
             return Err(InvalidBundle::Empty);
         }
@@ -89,30 +109,54 @@ impl Bundle {
         }
         let mut store = RootCertStore::empty();
         for der in roots_der {
-            require_authority(der)?;
+            RootCertificate::read(der)?;
             store
                 .add(CertificateDer::from(der.clone()))
                 .map_err(|_| InvalidBundle::Malformed)?;
         }
-        let roots = Arc::new(store);
-        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
+        let store = Arc::new(store);
+        let clients = WebPkiClientVerifier::builder_with_provider(store.clone(), provider())
             .build()
             .map_err(|_| InvalidBundle::Malformed)?;
-        Ok(Self { roots, clients })
+        Ok(Self {
+            roots: roots_der.into(),
+            store,
+            clients,
+        })
     }
 }
 
-/// The verifier below asks nothing of a root, so a leaf put there by mistake
-/// would be one.
-fn require_authority(der: &[u8]) -> Result<(), InvalidBundle> {
-    let (rest, root) = X509Certificate::from_der(der).map_err(|_| InvalidBundle::Malformed)?;
-    if !rest.is_empty() {
-        return Err(InvalidBundle::Malformed);
-    }
-    if root.is_ca() {
-        Ok(())
-    } else {
-        Err(InvalidBundle::NotAnAuthority)
+/// What a root certificate says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootCertificate {
+    /// The start of its life.
+    pub not_before: SystemTime,
+    /// The end of its life.
+    pub not_after: SystemTime,
+    /// Its key, a SubjectPublicKeyInfo in DER.
+    pub public_key: Vec<u8>,
+}
+
+impl RootCertificate {
+    /// Reads a root. The verifier asks nothing of one, so a leaf put there by
+    /// mistake would be one: it is refused here.
+    ///
+    /// # Errors
+    /// If it is no certificate, or not an authority's.
+    pub fn read(der: &[u8]) -> Result<Self, InvalidBundle> {
+        let (rest, root) = X509Certificate::from_der(der).map_err(|_| InvalidBundle::Malformed)?;
+        if !rest.is_empty() {
+            return Err(InvalidBundle::Malformed);
+        }
+        if !root.is_ca() {
+            return Err(InvalidBundle::NotAnAuthority);
+        }
+        let time = |time| leaf::system_time(time).map_err(|_| InvalidBundle::Malformed);
+        Ok(Self {
+            not_before: time(root.validity().not_before)?,
+            not_after: time(root.validity().not_after)?,
+            public_key: root.public_key().raw.to_vec(),
+        })
     }
 }
 

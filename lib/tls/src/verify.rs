@@ -55,13 +55,7 @@ impl ServerCertVerifier for ExpectedServer {
         if !self.expected.contains(&leaf.id) {
             return Err(Refusal::Unexpected(leaf.id).into());
         }
-        verify_server_cert_signed_by_trust_anchor(
-            &ParsedCertificate::try_from(end_entity)?,
-            &bundle.roots,
-            intermediates,
-            now,
-            self.provider.signature_verification_algorithms.all,
-        )?;
+        vouches(bundle, Purpose::Server, end_entity, intermediates, now)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -126,9 +120,8 @@ impl ClientCertVerifier for KnownClient {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let (_, bundle) = claim(&self.trust, Purpose::Client, end_entity, intermediates)?;
-        bundle
-            .clients
-            .verify_client_cert(end_entity, intermediates, now)
+        vouches(bundle, Purpose::Client, end_entity, intermediates, now)?;
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -180,6 +173,29 @@ fn claim<'t>(
         .bundle(trust_domain)
         .ok_or_else(|| Refusal::UnknownTrustDomain(trust_domain.clone()))?;
     Ok((leaf, bundle))
+}
+
+/// Whether a root of `bundle` vouches for the chain at `now`.
+pub(crate) fn vouches(
+    bundle: &Bundle,
+    purpose: Purpose,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: UnixTime,
+) -> Result<(), Error> {
+    match purpose {
+        Purpose::Server => verify_server_cert_signed_by_trust_anchor(
+            &ParsedCertificate::try_from(end_entity)?,
+            &bundle.store,
+            intermediates,
+            now,
+            provider().signature_verification_algorithms.all,
+        ),
+        Purpose::Client => bundle
+            .clients
+            .verify_client_cert(end_entity, intermediates, now)
+            .map(|_| ()),
+    }
 }
 
 /// Ours has one; an external authority may have a few.

@@ -12,4 +12,5 @@ mod intruder;
 mod outages;
 mod refusals;
 mod repeated;
+mod rotation;
 mod third_party;

@@ -10,7 +10,7 @@ use mesh_core::{endpoint::EndpointId, identity::SpiffeId, link::Gateway};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Body, Peer, PeerAddress};
-use crate::tunnel::Outer;
+use crate::{trust::Leaving, tunnel::Outer};
 
 /// A connection that nobody used for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
@@ -25,6 +25,8 @@ pub(super) type Slot = Arc<AsyncMutex<Option<Open>>>;
 /// A connection that was opened.
 pub(super) struct Open {
     pub(super) sender: SendRequest<Body>,
+    /// Set when the peer is not trusted as it was.
+    pub(super) leaving: Leaving,
     /// The connection to a gateway that carries it, if any does.
     pub(super) outer: Option<Outer>,
 }
@@ -33,7 +35,8 @@ impl Open {
     /// Whether new requests may go here. One that was sent away, or whose
     /// gateway is going, finishes what it has.
     pub(super) fn takes_requests(&self) -> bool {
-        !self.sender.is_closed() && !self.outer.as_ref().is_some_and(Outer::is_closing)
+        let leaves = self.sender.is_closed() || self.leaving.is_set();
+        !leaves && !self.outer.as_ref().is_some_and(Outer::is_closing)
     }
 }
 

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use h2::client::{Connection, SendRequest};
 use mesh_core::link::Link;
-use mesh_tls::{ALPN_MESH, ClientStream, Tls};
+use mesh_tls::{ALPN_MESH, ClientStream, PeerChain, Tls};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -26,7 +26,7 @@ use tokio::{
 use tracing::debug;
 
 use super::TunnelError;
-use crate::h2_stream::Streams;
+use crate::{h2_stream::Streams, trust::Standing};
 
 /// How long one address of a gateway may take until the TCP connection stands.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -57,7 +57,7 @@ pub(crate) struct Outer {
 #[derive(Default)]
 struct Life {
     ended: AtomicBool,
-    /// What was at this address is elsewhere now.
+    /// What was at this address is elsewhere now, or is not trusted as it was.
     retired: AtomicBool,
 }
 
@@ -78,6 +78,7 @@ pub(super) struct Fresh {
     pub(super) outer: Outer,
     connection: Connection<Heard<ClientStream<TcpStream>>, Bytes>,
     traffic: Arc<Traffic>,
+    standing: Standing,
     link: Arc<str>,
 }
 
@@ -137,6 +138,7 @@ async fn handshake(tls: &Tls, link: &Link, stream: TcpStream) -> Result<Fresh, T
             link: link.name.clone(),
             source,
         })?;
+    let standing = Standing::new(tls, PeerChain::of_server(&session, &tls.trust()));
     let heard = Heard {
         inner: session,
         traffic: Arc::default(),
@@ -162,6 +164,7 @@ async fn handshake(tls: &Tls, link: &Link, stream: TcpStream) -> Result<Fresh, T
         outer,
         connection,
         traffic,
+        standing,
         link: link.name.clone(),
     })
 }
@@ -178,22 +181,27 @@ impl Fresh {
             outer,
             mut connection,
             traffic,
+            standing,
             link,
         } = self;
         let life = outer.life.clone();
         // Else the connection would never be without a user.
         drop(outer);
         let silence = silence(connection.ping_pong(), &traffic);
-        let end = tokio::select! {
-            ended = connection => {
-                debug!(%link, result = ?ended, "gateway connection ended");
-                if ended.is_ok() { End::Done } else { End::Dead }
+        let served = pin!(async {
+            tokio::select! {
+                ended = connection => {
+                    debug!(%link, result = ?ended, "gateway connection ended");
+                    if ended.is_ok() { End::Done } else { End::Dead }
+                }
+                () = silence => {
+                    debug!(%link, "the gateway gives no sign of life");
+                    End::Dead
+                }
             }
-            () = silence => {
-                debug!(%link, "the gateway gives no sign of life");
-                End::Dead
-            }
-        };
+        });
+        let leave = || life.retired.store(true, Ordering::Relaxed);
+        let end = standing.drive(served, leave).await.unwrap_or(End::Done);
         life.ended.store(true, Ordering::Relaxed);
         end
     }

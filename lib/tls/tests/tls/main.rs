@@ -7,4 +7,5 @@ mod certificates;
 mod handshakes;
 mod hostile;
 mod names;
+mod rotations;
 mod versions;

@@ -14,6 +14,7 @@ use mesh_core::{
 use mesh_dataplane::{
     H2Stream,
     control::{ControlPlane, WorkloadConfig},
+    health::IdentityHealth,
     links::watch_links,
     peer::{Body, Peer, PeerAddress, PeerConnection, Peers},
     tunnel::{Target, Tunnels},
@@ -99,7 +100,8 @@ pub(super) fn cluster_ip(shared: &Shared, namespace: &str, service: &str) -> Str
 impl Intruder {
     async fn certified(config: &WorkloadConfig) -> Self {
         let tasks = TaskTracker::new();
-        let control = ControlPlane::start(config, &tasks).expect("roots");
+        let control =
+            ControlPlane::start(config, IdentityHealth::default(), &tasks).expect("roots");
         control.tls().certified().await;
         let mut links = watch_links(&control, &tasks);
         let known = links.wait_for(Option::is_some).await.expect("the stream");
