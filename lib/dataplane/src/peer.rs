@@ -17,7 +17,7 @@ use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Empty, combinators::BoxBody};
 use hyper::{body::Incoming, client::conn::http2, upgrade::Upgraded};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use mesh_core::{endpoint::EndpointId, identity::SpiffeId, link::Link};
+use mesh_core::{endpoint::EndpointId, identities::Identities, link::Link};
 use mesh_tls::{ALPN_MESH, Tls, TlsError};
 use mesh_wire::mesh1::{self, Carried, Reason};
 use tokio::{
@@ -27,7 +27,10 @@ use tokio::{
 use tracing::debug;
 
 use self::pool::{Key, Open, Pool};
-use crate::tunnel::{Target, TunnelError, Tunnels};
+use crate::{
+    TunnelRefused,
+    tunnel::{Target, TunnelError, Tunnels},
+};
 
 /// How long a TCP connection to a sidecar may take.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -51,13 +54,13 @@ pub type Body = BoxBody<Bytes, BoxError>;
 /// A TCP connection carried by a `mesh/1` stream.
 pub type PeerStream = TokioIo<Upgraded>;
 
-/// A sidecar, and whom its certificate must name.
+/// A sidecar, and whom its certificate may name.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Where it is.
     pub address: PeerAddress,
-    /// Who it is.
-    pub identity: SpiffeId,
+    /// Who it is: any of these.
+    pub identity: Identities,
 }
 
 /// Where a sidecar is.
@@ -89,7 +92,7 @@ pub enum PeerError {
     #[error("no TLS session with {identity}: {source}")]
     Tls {
         /// Who should answer.
-        identity: SpiffeId,
+        identity: Identities,
         /// Whose fault it is.
         source: TlsError,
     },
@@ -97,7 +100,7 @@ pub enum PeerError {
     #[error("no HTTP/2 with {identity}: {source}")]
     Http2 {
         /// Who answers.
-        identity: SpiffeId,
+        identity: Identities,
         /// What happened.
         source: hyper::Error,
     },
@@ -105,7 +108,7 @@ pub enum PeerError {
     #[error("{identity} is not ready in time")]
     Timeout {
         /// Who should answer.
-        identity: SpiffeId,
+        identity: Identities,
     },
 }
 
@@ -120,6 +123,19 @@ impl PeerError {
             Self::Http2 { .. } => "http2",
             Self::Timeout { .. } => "timeout",
         }
+    }
+
+    /// Why the gateway refused to lead us there, if it did.
+    #[must_use]
+    pub fn refused_by_gateway(&self) -> Option<Reason> {
+        let Self::Tls {
+            source: TlsError::Io(error),
+            ..
+        } = self
+        else {
+            return None;
+        };
+        error.get_ref()?.downcast_ref::<TunnelRefused>()?.reason
     }
 }
 
@@ -219,10 +235,9 @@ impl Peers {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let expected = [peer.identity.clone()];
         let session = self
             .tls
-            .connect(stream, &expected, None, ALPN_MESH)
+            .connect(stream, peer.identity.as_slice(), None, ALPN_MESH)
             .await
             .map_err(|source| PeerError::Tls {
                 identity: peer.identity.clone(),
