@@ -1,13 +1,13 @@
 //! What an address means.
 
+mod imported;
+
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use mesh_core::{
     destination::{
         Backend, Destination, Distribution, Endpoint, MeshPeer, Service as Meaning, ServiceRef,
     },
-    endpoint::EndpointId,
-    link::Link,
     ports,
 };
 use mesh_proto::v1::ExportedEndpoints;
@@ -15,7 +15,15 @@ use mesh_proto::v1::ExportedEndpoints;
 use crate::snapshot::{Mirror, Name, Service, ServicePort, Snapshot};
 
 /// What peers last said of the Services that are mirrored here.
-pub(crate) type Remote = HashMap<Mirror, Arc<ExportedEndpoints>>;
+pub(crate) type Remote = HashMap<Mirror, Heard>;
+
+/// What a peer said of one Service.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    pub(crate) endpoints: Arc<ExportedEndpoints>,
+    /// It has fallen silent since.
+    pub(crate) stale: bool,
+}
 
 /// The weight of an endpoint of which nothing else is known.
 const WEIGHT: u32 = 10_000;
@@ -90,26 +98,22 @@ fn backend(snapshot: &Snapshot, remote: &Remote, name: Name, port: u16, weight: 
             .find(|declared| declared.port == port)?;
         Some((service, port))
     });
-    let (cluster, endpoints) = match declared {
-        None => (None, Some(Vec::new())),
+    match declared {
+        None => Backend::own(reference(&name, port), weight, Vec::new()),
         Some((
             Service {
                 mirror: Some(mirror),
                 ..
             },
             port,
-        )) => (
-            Some(mirror.cluster.clone()),
-            remote_endpoints(snapshot, remote, mirror, port.port),
-        ),
-        Some((_, port)) => (None, Some(local_endpoints(snapshot, &name, port))),
-    };
-    Backend {
-        service: reference(&name, port),
-        weight,
-        cluster,
-        is_known: endpoints.is_some(),
-        endpoints: endpoints.unwrap_or_default(),
+        )) => {
+            let backend = Backend::own(reference(&name, port.port), weight, Vec::new());
+            imported::backend(snapshot, remote, mirror, backend)
+        }
+        Some((_, declared)) => {
+            let endpoints = local_endpoints(snapshot, &name, declared);
+            Backend::own(reference(&name, port), weight, endpoints)
+        }
     }
 }
 
@@ -126,7 +130,10 @@ fn local_endpoints(snapshot: &Snapshot, name: &Name, port: &ServicePort) -> Vec<
                 continue;
             }
             let pod = (name.0.clone(), member.pod.clone().unwrap_or_default());
-            endpoints.push(local_endpoint(snapshot, address, &pod));
+            endpoints.push(Endpoint {
+                zone: member.zone.as_str().into(),
+                ..local_endpoint(snapshot, address, &pod)
+            });
         }
     }
     endpoints.sort_by_key(|endpoint| endpoint.address);
@@ -145,7 +152,7 @@ fn local_endpoint(snapshot: &Snapshot, address: SocketAddr, pod: &Name) -> Endpo
     let mesh = snapshot
         .sidecar(pod, address.port())
         .map(|identity| MeshPeer {
-            identity,
+            identity: identity.into(),
             port: ports::INBOUND,
         });
     Endpoint {
@@ -154,51 +161,8 @@ fn local_endpoint(snapshot: &Snapshot, address: SocketAddr, pod: &Name) -> Endpo
         authority: None,
         weight: WEIGHT,
         pod: pod.1.as_str().into(),
+        zone: "".into(),
     }
-}
-
-/// The endpoints that the peer shares, by addresses that stand for their ids;
-/// none if it has not said anything yet.
-fn remote_endpoints(
-    snapshot: &Snapshot,
-    remote: &Remote,
-    mirror: &Mirror,
-    port: u16,
-) -> Option<Vec<Endpoint>> {
-    let Some(link) = snapshot.import(&mirror.cluster) else {
-        return Some(Vec::new());
-    };
-    let known = remote.get(mirror)?;
-    let authority: Arc<str> = match port {
-        80 => known.authority.as_str().into(),
-        other => format!("{}:{other}", known.authority).into(),
-    };
-    let endpoints = known.endpoints.iter().filter_map(|endpoint| {
-        let identity = identity(link, &endpoint.identity)?;
-        let target = endpoint
-            .ports
-            .iter()
-            .find(|known| known.service_port == u32::from(port))
-            .and_then(|known| u16::try_from(known.target_port).ok())?;
-        let address = link.prefix.address(EndpointId(endpoint.id));
-        Some(Endpoint {
-            address: (address, target).into(),
-            mesh: Some(MeshPeer {
-                identity,
-                port: ports::INBOUND,
-            }),
-            authority: Some(authority.clone()),
-            weight: WEIGHT,
-            pod: "".into(),
-        })
-    });
-    Some(endpoints.collect())
-}
-
-/// A feed can name only identities of its own trust domain.
-fn identity(link: &Link, text: &str) -> Option<mesh_core::identity::SpiffeId> {
-    let identity: mesh_core::identity::SpiffeId = text.parse().ok()?;
-    (*identity.trust_domain() == link.trust_domain).then_some(identity)
 }
 
 fn reference(name: &Name, port: u16) -> ServiceRef {
@@ -211,28 +175,8 @@ fn reference(name: &Name, port: u16) -> ServiceRef {
 
 #[cfg(test)]
 mod tests {
-    use mesh_proto::v1::{ExportedEndpoint, ExportedEndpointPort};
-
     use super::*;
-    use crate::fixtures::{CLUSTER_IPS, mirror_of_north, snapshot, split};
-
-    fn remote(identity: &str) -> Remote {
-        let endpoints = ExportedEndpoints {
-            exported: true,
-            authority: "web.shop.svc.cluster.local".to_owned(),
-            endpoints: vec![ExportedEndpoint {
-                id: 7,
-                identity: identity.to_owned(),
-                zone: String::new(),
-                ports: vec![ExportedEndpointPort {
-                    service_port: 80,
-                    target_port: 8080,
-                    protocol: 0,
-                }],
-            }],
-        };
-        Remote::from([(mirror_of_north(), Arc::new(endpoints))])
-    }
+    use crate::fixtures::{CLUSTER_IPS, snapshot, split};
 
     fn meaning(snapshot: &Snapshot, remote: &Remote, address: &str) -> Meaning {
         match destination(snapshot, remote, address.parse().unwrap()) {
@@ -252,7 +196,7 @@ mod tests {
         let endpoint = &web.backends[0].endpoints[0];
         assert_eq!(endpoint.address.to_string(), "10.42.0.7:8080");
         let peer = endpoint.mesh.as_ref().unwrap();
-        assert_eq!(peer.identity.as_uri(), "spiffe://east/ns/shop/sa/web");
+        assert_eq!(peer.identity.to_string(), "spiffe://east/ns/shop/sa/web");
     }
 
     #[test]
@@ -264,42 +208,6 @@ mod tests {
         );
         assert_eq!(of("192.0.2.1:80"), Destination::Unknown);
         assert!(matches!(of("10.42.0.7:8080"), Destination::Pod(_)));
-    }
-
-    #[test]
-    fn a_mirror_leads_to_addresses_that_stand_for_ids() {
-        let remote = remote("spiffe://north/ns/shop/sa/web");
-        let mirror = meaning(&snapshot(), &remote, &format!("{}:80", CLUSTER_IPS.mirror));
-        let backend = &mirror.backends[0];
-        assert_eq!(backend.cluster.as_ref().unwrap().as_str(), "north");
-        let endpoint = &backend.endpoints[0];
-        assert_eq!(endpoint.address.to_string(), "[fd6d:6573:6e6f:1::7]:8080");
-        assert_eq!(
-            endpoint.authority.as_deref(),
-            Some("web.shop.svc.cluster.local")
-        );
-    }
-
-    #[test]
-    fn r11_a_peer_that_was_not_heard_yet_is_not_a_peer_without_endpoints() {
-        let meaning = |remote: &Remote| {
-            let address = format!("{}:80", CLUSTER_IPS.mirror).parse().unwrap();
-            destination(&snapshot(), remote, address)
-        };
-        assert!(!is_known(&meaning(&Remote::new())));
-        let mut heard = remote("spiffe://north/ns/shop/sa/web");
-        assert!(is_known(&meaning(&heard)));
-        for endpoints in heard.values_mut() {
-            Arc::make_mut(endpoints).endpoints.clear();
-        }
-        assert!(is_known(&meaning(&heard)));
-    }
-
-    #[test]
-    fn a_feed_names_only_identities_of_its_own_trust_domain() {
-        let remote = remote("spiffe://east/ns/shop/sa/vault");
-        let mirror = meaning(&snapshot(), &remote, &format!("{}:80", CLUSTER_IPS.mirror));
-        assert!(mirror.backends[0].endpoints.is_empty());
     }
 
     #[test]

@@ -20,7 +20,11 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
 use tracing::{info, warn};
 
-use crate::{destination::Remote, snapshot::Mirror, world::WorldReceiver};
+use crate::{
+    destination::{Heard, Remote},
+    snapshot::Mirror,
+    world::WorldReceiver,
+};
 
 /// A stream without a sign of life for so long is opened again.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -118,12 +122,25 @@ fn update(into: &watch::Sender<Arc<Remote>>, change: impl FnOnce(&mut Remote)) {
     into.send_modify(|remote| change(Arc::make_mut(remote)));
 }
 
+/// What the peer said is its last word until it speaks again.
+fn fall_silent(mirror: &Mirror, into: &watch::Sender<Arc<Remote>>) {
+    let speaks = |heard: &Heard| !heard.stale;
+    if into.borrow().get(mirror).is_some_and(speaks) {
+        update(into, |remote| {
+            if let Some(heard) = remote.get_mut(mirror) {
+                heard.stale = true;
+            }
+        });
+    }
+}
+
 /// Follows one Service; what it said last stays while the stream is away.
 async fn one(mirror: Mirror, channel: Channel, into: Arc<watch::Sender<Arc<Remote>>>) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         let end = once(&mirror, &channel, &into, &mut backoff).await;
         info!(cluster = %mirror.cluster, service = mirror.name, reason = end, "feed ended");
+        fall_silent(&mirror, &into);
         tokio::time::sleep(backoff.next()).await;
     }
 }
@@ -170,7 +187,17 @@ fn accept(mirror: &Mirror, mut endpoints: ExportedEndpoints, into: &watch::Sende
         );
         endpoints.endpoints.truncate(MOST_ENDPOINTS);
     }
+    if endpoints.identities.len() > MOST_ENDPOINTS {
+        endpoints.identities.truncate(MOST_ENDPOINTS);
+    }
+    let heard = Heard {
+        endpoints: Arc::new(endpoints),
+        stale: false,
+    };
     update(into, |remote| {
-        remote.insert(mirror.clone(), Arc::new(endpoints));
+        remote.insert(mirror.clone(), heard);
     });
 }
+
+#[cfg(test)]
+mod memory;

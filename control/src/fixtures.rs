@@ -76,6 +76,7 @@ fn service(export: Export, mirror: Option<Mirror>, name: &str) -> Service {
         mirror,
         labels: Default::default(),
         annotations: Default::default(),
+        condition: None,
     }
 }
 
@@ -132,6 +133,7 @@ pub(crate) fn snapshot() -> Snapshot {
         pods: [(name("web-1"), pod)].into(),
         pod_ips: [("10.42.0.7".parse().unwrap(), name("web-1"))].into(),
         splits: Default::default(),
+        reserved: Default::default(),
         links: Links {
             cluster: "east".parse().unwrap(),
             trust_domain: "east".parse().unwrap(),

@@ -2,8 +2,8 @@
 //! may reach what, and what is shared with linked clusters.
 //!
 //! It watches Kubernetes and answers by streams of complete states. It carries
-//! no traffic and writes nothing but its own Secrets and the ConfigMaps
-//! `mesh-roots`.
+//! no traffic and writes nothing but its own Secrets, the ConfigMaps
+//! `mesh-roots` and the condition `mesh.dev/Exported` of Services.
 //!
 //! What it knows is in `snapshot.rs`; what it makes of it is decided by the
 //! pure functions of `destination.rs`, `exports.rs` and `inbound.rs`.
@@ -11,6 +11,7 @@
 mod authority;
 mod bootstrap;
 mod certify;
+mod conditions;
 mod config;
 mod destination;
 mod exports;
@@ -121,6 +122,7 @@ pub async fn run(config: Config) -> Result<()> {
         background.clone(),
     );
     background.spawn(feed);
+    background.spawn(conditions::keep(client.clone(), world.clone()));
 
     let serving = TaskTracker::new();
     let door = Door {

@@ -3,11 +3,12 @@
 mod read;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use mesh_core::{
     cluster::ClusterName,
     destination::Protocol,
@@ -16,6 +17,8 @@ use mesh_core::{
 };
 
 pub(crate) use read::{Objects, read};
+
+use crate::exports::Said;
 
 /// A namespaced name.
 pub(crate) type Name = (String, String);
@@ -31,6 +34,9 @@ pub(crate) struct Snapshot {
     /// By the Service whose clients they concern.
     pub(crate) splits: HashMap<Name, Split>,
     pub(crate) links: Links,
+    /// Addresses of the API server, of nodes and of our own programs: nobody is
+    /// led there from outside.
+    pub(crate) reserved: HashSet<IpAddr>,
 }
 
 #[derive(Debug, Clone)]
@@ -42,6 +48,16 @@ pub(crate) struct Service {
     pub(crate) mirror: Option<Mirror>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) annotations: BTreeMap<String, String>,
+    /// What its condition `mesh.dev/Exported` says now.
+    pub(crate) condition: Option<Standing>,
+}
+
+/// A condition as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) said: Said,
+    /// Since when its status is what it is.
+    pub(crate) since: Time,
 }
 
 /// With whom a Service is shared.
@@ -50,6 +66,8 @@ pub(crate) enum Export {
     No,
     All,
     To(Vec<String>),
+    /// It asks to be, and cannot: it is what this says.
+    Impossible(&'static str),
 }
 
 /// What a mirror Service stands for.
@@ -122,7 +140,7 @@ impl Service {
     /// Whether it is shared with `cluster`.
     pub(crate) fn is_exported_to(&self, cluster: &ClusterName) -> bool {
         match &self.export {
-            Export::No => false,
+            Export::No | Export::Impossible(_) => false,
             Export::All => true,
             Export::To(clusters) => clusters.iter().any(|name| name == cluster.as_str()),
         }

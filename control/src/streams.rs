@@ -65,28 +65,49 @@ impl Streams {
     where
         T: Clone + PartialEq + Send + Sync + 'static,
     {
+        let mut last = None;
+        let updates = move |world: &World| {
+            let next = state(world)?;
+            if last.as_ref() == Some(&next) {
+                return Ok(Vec::new());
+            }
+            last = Some(next.clone());
+            Ok(vec![next])
+        };
+        self.updates(name, updates, heartbeat)
+    }
+
+    /// A stream of what is to be said whenever the world has changed.
+    fn updates<T>(
+        &self,
+        name: &'static str,
+        mut updates: impl FnMut(&World) -> Result<Vec<T>, Status> + Send + 'static,
+        heartbeat: Option<T>,
+    ) -> Response<Answer<T>>
+    where
+        T: Clone + Send + Sync + 'static,
+    {
         let (sender, receiver) = mpsc::channel(WAITING);
         let guard = self.metrics.stream(name);
         let mut world = self.world.clone();
         self.tasks.spawn(async move {
             let _guard = guard;
-            let mut last = None;
             let mut beat = interval(HEARTBEAT);
             loop {
-                let next = world.borrow_and_update().as_ref().map(&state);
-                match next {
-                    Some(Ok(next)) if last.as_ref() != Some(&next) => {
-                        last = Some(next.clone());
-                        if sender.send(Ok(next)).await.is_err() {
-                            return;
+                let next = world.borrow_and_update().as_ref().map(&mut updates);
+                match next.unwrap_or_else(|| Ok(Vec::new())) {
+                    Ok(updates) => {
+                        for update in updates {
+                            if sender.send(Ok(update)).await.is_err() {
+                                return;
+                            }
                         }
                     }
-                    Some(Err(status)) => {
+                    Err(status) => {
                         // The client is told why, if it still listens.
                         let _ = sender.send(Err(status)).await;
                         return;
                     }
-                    Some(Ok(_)) | None => {}
                 }
                 tokio::select! {
                     change = world.changed() => if change.is_err() { return },
@@ -202,18 +223,16 @@ impl Exports for Streams {
     ) -> Result<Response<Self::WatchServicesStream>, Status> {
         use exported_services_update::Update;
         let caller = caller(&request)?;
-        let (key, uid) = (self.key.clone(), self.cluster_uid.clone());
-        let state = move |world: &World| {
+        let uid = self.cluster_uid.clone();
+        let mut sent = exports::Sent::nothing(request.into_inner());
+        let updates = move |world: &World| {
             let peer = reader(world, &caller)?;
-            let services = exports::services(&world.snapshot, &key, peer, &uid);
-            Ok(v1::ExportedServicesUpdate {
-                update: Some(Update::Services(services)),
-            })
+            Ok(sent.next(exports::services(&world.snapshot, peer, &uid)))
         };
         let heartbeat = v1::ExportedServicesUpdate {
             update: Some(Update::Heartbeat(v1::Heartbeat {})),
         };
-        Ok(self.stream("exported services", state, Some(heartbeat)))
+        Ok(self.updates("exported services", updates, Some(heartbeat)))
     }
 
     async fn watch_endpoints(

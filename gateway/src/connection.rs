@@ -200,8 +200,8 @@ impl Gateway {
         why: Refusal,
     ) {
         debug!(%client, reason = why.label(), "refused");
-        self.metrics
-            .tunnel_refused(client.trust_domain().as_str(), why.label());
+        let link = self.state.link(client);
+        self.metrics.tunnel_refused(client, link, why.label());
         // Whether the client still wants the answer is its own affair.
         drop(respond.send_response(refusal(why), true));
     }

@@ -1,6 +1,8 @@
 //! Who is let through, and to where: decided from what the client proved and
 //! asked for, without I/O.
 
+use std::sync::Arc;
+
 use http::{Method, Request, StatusCode};
 use mesh_core::{
     endpoint::EndpointId,
@@ -24,7 +26,7 @@ pub(crate) enum Upstream {
     /// To mesh-control's export streams.
     Exports,
     /// To a sidecar.
-    Endpoint(EndpointId, Route),
+    Endpoint(EndpointId, Arc<Route>),
 }
 
 /// Why a stream is refused.

@@ -1,7 +1,7 @@
 //! What the tests start from: cluster `east` with its gateway, linked with
 //! `west` (exports to it), and with `south` (only imports from it).
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use mesh_core::{
     endpoint::EndpointId,
@@ -9,7 +9,7 @@ use mesh_core::{
     link::{Gateway, Link, Links},
 };
 
-use crate::table::{Route, Table};
+use crate::table::{Member, Route, Table};
 
 pub(crate) fn id(uri: &str) -> SpiffeId {
     uri.parse().unwrap()
@@ -63,9 +63,18 @@ pub(crate) fn table() -> Table {
 }
 
 pub(crate) fn route(trust_domain: &str, address: &str) -> Route {
+    leading_to(trust_domain, &[address.parse().unwrap()])
+}
+
+/// To any of `sidecars`, all of which are ready.
+pub(crate) fn leading_to(trust_domain: &str, sidecars: &[SocketAddr]) -> Route {
+    let ready = |address: &SocketAddr| Member {
+        address: *address,
+        ready: true,
+    };
     Route {
         trust_domain: trust_domain.parse().unwrap(),
-        address: address.parse().unwrap(),
+        members: sidecars.iter().map(ready).collect(),
         service: "shop/web".into(),
     }
 }

@@ -2,6 +2,12 @@
 //! identities of linked trust domains and from the table, never from what a
 //! client sends.
 
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use mesh_core::identity::SpiffeId;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -19,6 +25,7 @@ pub(crate) struct Metrics {
     tunnels_closed: Family<Closed, Counter>,
     tunnels_refused: Family<Refused, Counter>,
     bytes: Family<Direction, Counter>,
+    clients: Clients,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -37,12 +44,16 @@ pub(crate) struct Way {
     pub(crate) trust_domain: String,
     /// `namespace/name` of the exported Service, or `exports`.
     pub(crate) service: String,
+    /// The cluster at the other end.
+    pub(crate) link: String,
+    /// The client's identity, or [`OTHER`].
+    pub(crate) client: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Closed {
-    trust_domain: String,
-    service: String,
+    #[prometheus(flatten)]
+    way: Way,
     end: &'static str,
 }
 
@@ -50,14 +61,43 @@ struct Closed {
 struct Refused {
     trust_domain: String,
     reason: &'static str,
+    link: String,
+    client: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Direction {
-    trust_domain: String,
-    service: String,
+    #[prometheus(flatten)]
+    way: Way,
     direction: &'static str,
 }
+
+/// The identities that are counted by name: those that came first, each with
+/// the Service that it asked for. A peer has any number of identities, and our
+/// memory has not.
+#[derive(Clone, Default)]
+struct Clients(Arc<Mutex<HashSet<(String, String)>>>);
+
+impl Clients {
+    /// `client` if it has a place, or [`OTHER`].
+    fn name(&self, client: String, service: &str) -> String {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pair = (client, service.to_owned());
+        if known.contains(&pair) {
+            return pair.0;
+        }
+        if known.len() >= MOST_CLIENTS {
+            return OTHER.to_owned();
+        }
+        known.insert(pair.clone());
+        pair.0
+    }
+}
+
+/// Pairs of identity and Service that are counted apart.
+const MOST_CLIENTS: usize = 2_000;
+/// Stands for all that are not.
+const OTHER: &str = "other";
 
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
@@ -121,25 +161,25 @@ impl Metrics {
         self.connections_ended.get_or_create(&Why { reason }).inc();
     }
 
-    pub(crate) fn tunnel_refused(&self, trust_domain: &str, reason: &'static str) {
-        let trust_domain = trust_domain.to_owned();
-        self.tunnels_refused
-            .get_or_create(&Refused {
-                trust_domain,
-                reason,
-            })
-            .inc();
+    pub(crate) fn tunnel_refused(&self, client: &SpiffeId, link: String, reason: &'static str) {
+        let refused = Refused {
+            trust_domain: client.trust_domain().to_string(),
+            reason,
+            link,
+            client: self.clients.name(client.to_string(), reason),
+        };
+        self.tunnels_refused.get_or_create(&refused).inc();
     }
 
     /// Counts a tunnel as opened, and as open while what is returned lives.
-    pub(crate) fn tunnel(&self, way: Way) -> TunnelMetrics {
+    pub(crate) fn tunnel(&self, mut way: Way) -> TunnelMetrics {
+        way.client = self.clients.name(way.client, &way.service);
         self.tunnels_opened.get_or_create(&way).inc();
         let open = OpenGuard::new(&self.tunnels_open.get_or_create(&way));
         let bytes = |direction| {
             self.bytes
                 .get_or_create(&Direction {
-                    trust_domain: way.trust_domain.clone(),
-                    service: way.service.clone(),
+                    way: way.clone(),
                     direction,
                 })
                 .clone()
@@ -176,8 +216,7 @@ impl TunnelMetrics {
 impl Drop for TunnelMetrics {
     fn drop(&mut self) {
         let closed = Closed {
-            trust_domain: std::mem::take(&mut self.way.trust_domain),
-            service: std::mem::take(&mut self.way.service),
+            way: self.way.clone(),
             end: self.end,
         };
         self.closed.get_or_create(&closed).inc();
@@ -217,16 +256,22 @@ mod tests {
         text
     }
 
+    fn way() -> Way {
+        Way {
+            trust_domain: "west".to_owned(),
+            service: "shop/web".to_owned(),
+            link: "west".to_owned(),
+            client: "spiffe://west/ns/shop/sa/web".to_owned(),
+        }
+    }
+
     #[test]
     fn a_tunnel_is_counted_from_its_opening_to_its_end() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let tunnel = metrics.tunnel(Way {
-            trust_domain: "west".to_owned(),
-            service: "shop/web".to_owned(),
-        });
+        let tunnel = metrics.tunnel(way());
         tunnel.carried.up.inc_by(7);
-        let way = r#"trust_domain="west",service="shop/web""#;
+        let way = r#"trust_domain="west",service="shop/web",link="west",client="spiffe://west/ns/shop/sa/web""#;
         let text = shown(&registry);
         assert!(text.contains(&format!("mesh_gateway_open_tunnels{{{way}}} 1")));
         tunnel.finish("done");
@@ -246,10 +291,31 @@ mod tests {
     fn a_tunnel_whose_task_was_dropped_is_still_counted_as_ended() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        drop(metrics.tunnel(Way {
-            trust_domain: "west".to_owned(),
-            service: "shop/web".to_owned(),
-        }));
+        drop(metrics.tunnel(way()));
         assert!(shown(&registry).contains(r#"end="dropped"} 1"#));
+    }
+
+    #[test]
+    fn g10_identities_beyond_a_number_are_counted_together() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        for n in 0..=MOST_CLIENTS {
+            let client: SpiffeId = format!("spiffe://west/ns/shop/sa/web-{n}").parse().unwrap();
+            let of_client = Way {
+                client: client.to_string(),
+                ..way()
+            };
+            drop(metrics.tunnel(of_client));
+            metrics.tunnel_refused(&client, "west".to_owned(), "unknown-endpoint");
+        }
+        let text = shown(&registry);
+        let opened = text
+            .lines()
+            .filter(|line| line.contains("tunnels_opened_total{"));
+        let refused = text
+            .lines()
+            .filter(|line| line.contains("tunnels_refused_total{"));
+        assert!(opened.count() + refused.count() <= MOST_CLIENTS + 2);
+        assert!(text.contains(r#"client="other""#));
     }
 }

@@ -41,6 +41,16 @@ impl State {
         }
     }
 
+    /// The name of the link over which `client` comes, for metrics; empty for
+    /// our own trust domain.
+    pub(crate) fn link(&self, client: &SpiffeId) -> String {
+        let links = self.links.borrow();
+        let link = links
+            .as_ref()
+            .and_then(|links| links.by_trust_domain(client.trust_domain()));
+        link.map_or_else(String::new, |link| link.cluster.to_string())
+    }
+
     /// Waits until something has changed since the last time this returned. It
     /// may return once too often, never too seldom.
     pub(crate) async fn changed(&mut self) {

@@ -17,27 +17,57 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+/// Sidecars that are tried for one tunnel.
+const MOST_TRIED: usize = 3;
+
 /// What the control plane last said; none before the first answer.
 pub(crate) type TableReceiver = watch::Receiver<Option<Arc<Table>>>;
 
 /// The exported endpoints, by the ids that their importers know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Table(HashMap<EndpointId, Route>);
+pub(crate) struct Table(HashMap<EndpointId, Arc<Route>>);
 
 /// Where an id leads, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Route {
     /// The only trust domain that may use the id.
     pub(crate) trust_domain: TrustDomain,
-    /// The pod's sidecar.
-    pub(crate) address: SocketAddr,
+    /// The sidecar of a pod, or those of all pods of an export.
+    pub(crate) members: Vec<Member>,
     /// `namespace/name`, for metrics and logs.
     pub(crate) service: Arc<str>,
 }
 
+/// A sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) address: SocketAddr,
+    /// Whether new tunnels may go there; those that run may go on.
+    pub(crate) ready: bool,
+}
+
+impl Route {
+    /// Whether a tunnel to `address` may go on.
+    pub(crate) fn leads_to(&self, address: SocketAddr) -> bool {
+        self.members.iter().any(|member| member.address == address)
+    }
+
+    /// Where a new tunnel may go, in the order in which it is tried: any of
+    /// those that are ready. `dice` is a random number.
+    pub(crate) fn candidates(&self, dice: usize) -> Vec<SocketAddr> {
+        let ready = self.members.iter().filter(|member| member.ready);
+        let mut addresses: Vec<_> = ready.map(|member| member.address).collect();
+        if let Some(start) = dice.checked_rem(addresses.len()) {
+            addresses.rotate_left(start);
+        }
+        addresses.truncate(MOST_TRIED);
+        addresses
+    }
+}
+
 impl Table {
     /// The route of an id.
-    pub(crate) fn route(&self, id: EndpointId) -> Option<&Route> {
+    pub(crate) fn route(&self, id: EndpointId) -> Option<&Arc<Route>> {
         self.0.get(&id)
     }
 
@@ -52,7 +82,7 @@ impl Table {
             match route_from_proto(route) {
                 Ok(route) => match routes.entry(id) {
                     Entry::Vacant(entry) => {
-                        entry.insert(route);
+                        entry.insert(Arc::new(route));
                     }
                     Entry::Occupied(_) => ambiguous.push(id),
                 },
@@ -69,7 +99,8 @@ impl Table {
 
 impl FromIterator<(EndpointId, Route)> for Table {
     fn from_iter<I: IntoIterator<Item = (EndpointId, Route)>>(routes: I) -> Self {
-        Self(routes.into_iter().collect())
+        let routes = routes.into_iter();
+        Self(routes.map(|(id, route)| (id, Arc::new(route))).collect())
     }
 }
 
@@ -93,17 +124,41 @@ pub(crate) fn watch_table(control: &ControlPlane, tasks: &TaskTracker) -> TableR
 }
 
 fn route_from_proto(route: gateway_table::Route) -> anyhow::Result<Route> {
-    let address = canonical(socket_addr_from_proto("route.address", route.address)?);
+    let trust_domain = route.trust_domain.parse()?;
+    let members = match route.address {
+        Some(_) => vec![Member {
+            address: sidecar(socket_addr_from_proto("route.address", route.address)?)?,
+            ready: true,
+        }],
+        // A member that would never be dialled leaves the others.
+        None => route
+            .members
+            .into_iter()
+            .filter_map(|member| {
+                let address = socket_addr_from_proto("route.members", member.address).ok()?;
+                Some(Member {
+                    address: sidecar(address).ok()?,
+                    ready: member.ready,
+                })
+            })
+            .collect(),
+    };
+    anyhow::ensure!(!members.is_empty(), "it leads nowhere");
+    let service = route.service.unwrap_or_default();
+    Ok(Route {
+        trust_domain,
+        members,
+        service: format!("{}/{}", service.namespace, service.name).into(),
+    })
+}
+
+fn sidecar(address: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let address = canonical(address);
     anyhow::ensure!(
         may_be_a_pod(address.ip()) && address.port() == ports::INBOUND,
         "{address} is no sidecar's address"
     );
-    let service = route.service.unwrap_or_default();
-    Ok(Route {
-        trust_domain: route.trust_domain.parse()?,
-        address,
-        service: format!("{}/{}", service.namespace, service.name).into(),
-    })
+    Ok(address)
 }
 
 /// The second lock: the control plane gives such addresses no id.
@@ -131,6 +186,23 @@ mod tests {
                 name: "web".to_owned(),
                 port: 80,
             }),
+            members: Vec::new(),
+        }
+    }
+
+    /// Any of `members`, of which the ones marked with `+` are ready.
+    fn whole(id: u64, members: &[&str]) -> gateway_table::Route {
+        let member = |text: &&str| {
+            let address = text.trim_start_matches('+').parse().unwrap();
+            gateway_table::Member {
+                address: Some(socket_addr_to_proto(address)),
+                ready: text.starts_with('+'),
+            }
+        };
+        gateway_table::Route {
+            address: None,
+            members: members.iter().map(member).collect(),
+            ..route(id, "192.0.2.1:1")
         }
     }
 
@@ -143,10 +215,13 @@ mod tests {
         let table = table(vec![route(1, "10.42.0.7:4143")]);
         let expected = Route {
             trust_domain: "west".parse().unwrap(),
-            address: "10.42.0.7:4143".parse().unwrap(),
+            members: vec![Member {
+                address: "10.42.0.7:4143".parse().unwrap(),
+                ready: true,
+            }],
             service: "shop/web".into(),
         };
-        assert_eq!(table.route(EndpointId(1)), Some(&expected));
+        assert_eq!(table.route(EndpointId(1)), Some(&Arc::new(expected)));
         assert_eq!(table.route(EndpointId(2)), None);
     }
 
@@ -165,9 +240,17 @@ mod tests {
             "[ff02::1]:4143",
             "255.255.255.255:4143",
         ] {
-            let table = table(vec![route(1, bad), route(2, "10.42.0.7:4143")]);
+            let table = table(vec![
+                route(1, bad),
+                route(2, "10.42.0.7:4143"),
+                whole(3, &[&format!("+{bad}"), "+10.42.0.7:4143"]),
+                whole(4, &[&format!("+{bad}")]),
+            ]);
             assert_eq!(table.route(EndpointId(1)), None, "{bad}");
             assert!(table.route(EndpointId(2)).is_some());
+            let whole = table.route(EndpointId(3)).unwrap();
+            assert_eq!(whole.members.len(), 1, "{bad}");
+            assert_eq!(table.route(EndpointId(4)), None, "{bad}");
         }
     }
 
@@ -187,6 +270,29 @@ mod tests {
             route(1, "10.42.0.9:4143"),
         ];
         assert_eq!(table(twice), Table::default());
+    }
+
+    #[test]
+    fn a_tunnel_to_an_export_goes_to_any_pod_that_is_ready_and_no_further_than_some() {
+        let members: Vec<String> = (1..=9).map(|n| format!("+10.42.0.{n}:4143")).collect();
+        let mut members: Vec<&str> = members.iter().map(String::as_str).collect();
+        members[4] = "10.42.0.5:4143";
+        let table = table(vec![whole(1, &members)]);
+        let route = table.route(EndpointId(1)).unwrap();
+        let firsts: std::collections::HashSet<_> =
+            (0..100).map(|dice| route.candidates(dice)[0]).collect();
+        assert_eq!(firsts.len(), 8);
+        let unready = "10.42.0.5:4143".parse().unwrap();
+        assert!(!firsts.contains(&unready) && route.leads_to(unready));
+        assert_eq!(route.candidates(usize::MAX).len(), MOST_TRIED);
+        let nobody = self::table(vec![whole(1, &["10.42.0.5:4143"])]);
+        assert!(
+            nobody
+                .route(EndpointId(1))
+                .unwrap()
+                .candidates(3)
+                .is_empty()
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The whole gateway on loopback: real TLS, real HTTP/2, the table and the
 //! links set by the test.
 
+mod blind;
+mod exports;
 mod peers;
 mod refused;
 mod rotation;

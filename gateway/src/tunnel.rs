@@ -1,7 +1,7 @@
 //! The life of a tunnel: connect, say yes, copy, and end when the bytes do or
 //! when what let it through is withdrawn.
 
-use std::{future::poll_fn, io, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{Reason as Reset, RecvStream, SendStream, server::SendResponse};
@@ -21,6 +21,7 @@ use crate::{
     decide::{Refusal, Upstream},
     metrics::{TunnelMetrics, Way},
     state::State,
+    table::Route,
 };
 
 /// How long the TCP connection to a sidecar may take.
@@ -61,8 +62,8 @@ impl Tunnel {
             // Reset by the client: its place under the cap must not outlive it.
             _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
         };
-        let mut connection = match connected {
-            Ok(connection) => connection,
+        let (mut connection, led_to) = match connected {
+            Ok(connected) => connected,
             Err(error) => {
                 debug!(%error, "upstream");
                 gateway.refuse(&client, &mut respond, CONNECT_FAILED);
@@ -72,12 +73,12 @@ impl Tunnel {
         let Ok(mut send) = respond.send_response(Response::new(()), false) else {
             return; // the client is gone
         };
-        let metrics = gateway.metrics.tunnel(way(&client, &upstream));
+        let metrics = gateway.metrics.tunnel(way(&gateway, &client, &upstream));
         let end = tokio::select! {
             copied = copy(&mut send, &mut receive, &mut connection, &metrics.carried) => {
                 End::Copied(copied)
             }
-            () = withdrawn(&gateway, &client, target, &upstream) => End::Withdrawn,
+            () = withdrawn(&gateway, &client, target, led_to) => End::Withdrawn,
         };
         finish(end, &mut send, metrics);
     }
@@ -85,18 +86,37 @@ impl Tunnel {
 
 const CONNECT_FAILED: Refusal = Refusal::Connect(Reason::ConnectFailed);
 
-async fn connect(gateway: &Gateway, upstream: &Upstream) -> io::Result<TcpStream> {
+/// What a tunnel was led to.
+#[derive(Clone, Copy)]
+enum LedTo {
+    Exports,
+    Sidecar(SocketAddr),
+}
+
+async fn connect(gateway: &Gateway, upstream: &Upstream) -> io::Result<(TcpStream, LedTo)> {
     match upstream {
-        Upstream::Endpoint(_, route) => mesh_net::socket::connect(route.address, CONNECT).await,
+        Upstream::Endpoint(_, route) => connect_sidecar(route).await,
         Upstream::Exports => {
             let connecting = connect_exports(gateway);
             match timeout(CONNECT_EXPORTS, connecting).await {
-                Ok(result) => result,
+                Ok(result) => Ok((result?, LedTo::Exports)),
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             }
         }
         Upstream::Probe => Err(io::ErrorKind::Unsupported.into()),
     }
+}
+
+/// The sidecar of a pod, or of any pod of an export that can be reached.
+async fn connect_sidecar(route: &Route) -> io::Result<(TcpStream, LedTo)> {
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in route.candidates(rand::random::<u32>() as usize) {
+        match mesh_net::socket::connect(address, CONNECT).await {
+            Ok(connection) => return Ok((connection, LedTo::Sidecar(address))),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 async fn connect_exports(gateway: &Gateway) -> io::Result<TcpStream> {
@@ -114,9 +134,13 @@ async fn connect_exports(gateway: &Gateway) -> io::Result<TcpStream> {
 
 /// Returns when the tunnel would not be let through any more, and has had the
 /// time to end by itself.
-async fn withdrawn(gateway: &Gateway, client: &SpiffeId, target: Target, upstream: &Upstream) {
+async fn withdrawn(gateway: &Gateway, client: &SpiffeId, target: Target, led_to: LedTo) {
     let mut state = gateway.state.clone();
-    let allowed = |state: &State| state.decide(client, target).as_ref() == Ok(upstream);
+    let allowed = |state: &State| match (state.decide(client, target), led_to) {
+        (Ok(Upstream::Endpoint(_, route)), LedTo::Sidecar(address)) => route.leads_to(address),
+        (decided, LedTo::Exports) => decided == Ok(Upstream::Exports),
+        (_, LedTo::Sidecar(_)) => false,
+    };
     loop {
         while allowed(&state) {
             state.changed().await;
@@ -148,7 +172,7 @@ fn finish(end: End, send: &mut SendStream<Bytes>, metrics: TunnelMetrics) {
     }
 }
 
-fn way(client: &SpiffeId, upstream: &Upstream) -> Way {
+fn way(gateway: &Gateway, client: &SpiffeId, upstream: &Upstream) -> Way {
     let service = match upstream {
         Upstream::Endpoint(_, route) => route.service.to_string(),
         Upstream::Exports | Upstream::Probe => "exports".to_owned(),
@@ -156,6 +180,8 @@ fn way(client: &SpiffeId, upstream: &Upstream) -> Way {
     Way {
         trust_domain: client.trust_domain().to_string(),
         service,
+        link: gateway.state.link(client),
+        client: client.to_string(),
     }
 }
 

@@ -1,12 +1,11 @@
 //! Following a peer's feed of exported Services.
 
+mod assembly;
+
 use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use mesh_core::link::{Link, Links};
-use mesh_proto::v1::{
-    ExportedServicesRequest, ExportedServicesUpdate, exported_services_update::Update,
-    exports_client::ExportsClient,
-};
+use mesh_proto::v1::{ExportedServicesRequest, exports_client::ExportsClient};
 use mesh_runtime::Backoff;
 use tokio::{
     sync::{Notify, watch},
@@ -15,6 +14,7 @@ use tokio::{
 use tonic::transport::Channel;
 use tracing::{debug, info};
 
+use self::assembly::{Assembly, Step};
 use crate::export::Snapshot;
 
 /// Opens the way to a peer's mesh-control.
@@ -32,12 +32,12 @@ pub(crate) struct Feed {
     pub(crate) health: Health,
 }
 
-/// A complete snapshot and its arrival.
+/// Everything that a peer says, and when it did.
 #[derive(Debug)]
 pub(crate) struct Received {
     /// What the peer says.
     pub(crate) snapshot: Snapshot,
-    /// When it said so.
+    /// When it said all of it: single changes may have come since.
     pub(crate) at: Instant,
 }
 
@@ -63,6 +63,7 @@ pub(crate) async fn follow(
     again: &Notify,
 ) {
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    let mut assembly = Assembly::default();
     loop {
         let Some(link) = current(&mut links, name) else {
             lose(feed, "mesh-control does not know this link: see its log");
@@ -70,7 +71,7 @@ pub(crate) async fn follow(
             continue;
         };
         let outcome = tokio::select! {
-            outcome = listen(dial(&link), feed, again) => outcome,
+            outcome = listen(dial(&link), &mut assembly, feed, again) => outcome,
             () = replaced(&mut links, &link) => Outcome::Again,
         };
         match outcome {
@@ -95,10 +96,20 @@ enum Outcome {
     Lost { reason: String, had_answer: bool },
 }
 
-async fn listen(channel: Channel, feed: &watch::Sender<Feed>, again: &Notify) -> Outcome {
+async fn listen(
+    channel: Channel,
+    assembly: &mut Assembly,
+    feed: &watch::Sender<Feed>,
+    again: &Notify,
+) -> Outcome {
     let mut had_answer = false;
     let mut client = ExportsClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let started = timeout(SILENCE, client.watch_services(ExportedServicesRequest {})).await;
+    assembly.begin();
+    let request = ExportedServicesRequest {
+        deltas: true,
+        version: assembly.version().to_owned(),
+    };
+    let started = timeout(SILENCE, client.watch_services(request)).await;
     let mut stream = match started {
         Ok(Ok(response)) => response.into_inner(),
         Ok(Err(status)) => return lost(explain(&status), had_answer),
@@ -112,8 +123,13 @@ async fn listen(channel: Channel, feed: &watch::Sender<Feed>, again: &Notify) ->
         match message {
             Ok(Ok(Some(update))) => {
                 had_answer = true;
-                if publish(feed, update) {
-                    sleep(PACE).await;
+                match assembly.take(update.update) {
+                    Ok(step) => {
+                        if publish(feed, step) {
+                            sleep(PACE).await;
+                        }
+                    }
+                    Err(misfit) => return lost(format!("the peer says {misfit}"), had_answer),
                 }
             }
             Ok(Ok(None)) => return lost("the peer ended it".into(), had_answer),
@@ -123,22 +139,27 @@ async fn listen(channel: Channel, feed: &watch::Sender<Feed>, again: &Notify) ->
     }
 }
 
-/// Says whether it was a snapshot.
-fn publish(feed: &watch::Sender<Feed>, update: ExportedServicesUpdate) -> bool {
-    if let Some(Update::Services(services)) = update.update {
-        debug!(services = services.services.len(), "a snapshot of the feed");
-        let received = Arc::new(Received {
-            snapshot: services.into(),
-            at: Instant::now(),
-        });
-        feed.send_modify(|feed| {
-            feed.received = Some(received);
-            feed.health = Health::Alive;
-        });
-        return true;
-    }
-    set_health(feed, Health::Alive);
-    false
+/// Says whether there is something new to look at.
+fn publish(feed: &watch::Sender<Feed>, step: Step) -> bool {
+    let known = feed.borrow().received.clone();
+    let received = match (step, known) {
+        (Step::Alive, _) | (Step::Confirmed, None) => None,
+        (Step::Complete(snapshot), _) | (Step::Changed(snapshot), None) => {
+            Some((snapshot, Instant::now()))
+        }
+        (Step::Changed(snapshot), Some(known)) => Some((snapshot, known.at)),
+        (Step::Confirmed, Some(known)) => Some((known.snapshot.clone(), Instant::now())),
+    };
+    let Some((snapshot, at)) = received else {
+        set_health(feed, Health::Alive);
+        return false;
+    };
+    debug!(services = snapshot.services.len(), "the feed");
+    feed.send_modify(|feed| {
+        feed.received = Some(Arc::new(Received { snapshot, at }));
+        feed.health = Health::Alive;
+    });
+    true
 }
 
 fn lose(feed: &watch::Sender<Feed>, reason: &str) {

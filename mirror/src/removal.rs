@@ -81,7 +81,7 @@ impl Doubt {
         for name in &missing {
             self.missing.entry(name.clone()).or_insert(received);
         }
-        if missing.len() <= FEW || missing.len() * 100 <= total * PERCENT {
+        if is_believed_at_once(missing.len(), total) {
             return Removals {
                 now: missing,
                 held: BTreeSet::new(),
@@ -94,6 +94,11 @@ impl Doubt {
         let (now, held) = missing.into_iter().partition(confirmed);
         Removals { now, held }
     }
+}
+
+/// Whether so many removals of `total` need no second word.
+pub(crate) const fn is_believed_at_once(missing: usize, total: usize) -> bool {
+    missing <= FEW || missing * 100 <= total * PERCENT
 }
 
 /// How far apart two snapshots must be to confirm each other.

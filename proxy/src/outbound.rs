@@ -26,6 +26,7 @@ use mesh_net::{
     replay::Replay,
 };
 use mesh_runtime::Shutdown;
+use mesh_wire::mesh1::Reason;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, debug_span};
@@ -175,8 +176,13 @@ impl Outbound {
             let result = this.peers.connection(&peer).await;
             if let Err(error) = &result {
                 debug!(%error, "endpoint");
-                this.metrics.attempt_failed(error.reason());
-                endpoint.failed(Instant::now());
+                let refused = error.refused_by_gateway();
+                let reason = refused.map_or(error.reason(), Reason::as_str);
+                this.metrics.attempt_failed(reason);
+                match refused {
+                    Some(Reason::UnknownEndpoint) => endpoint.refused(Instant::now()),
+                    _ => endpoint.failed(Instant::now()),
+                }
             }
             result
         });

@@ -116,6 +116,8 @@ fn cluster_rules() -> Value {
             "resources": ["links/status"],
             "verbs": ["get", "patch", "update"],
         },
+        // The condition of Services that ask to be exported.
+        {"apiGroups": [""], "resources": ["services/status"], "verbs": ["patch"]},
         // The roots, in each meshed namespace. A name cannot restrict "create".
         {
             "apiGroups": [""],

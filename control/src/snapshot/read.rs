@@ -1,7 +1,7 @@
 //! From Kubernetes objects to a snapshot.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -23,7 +23,9 @@ use mesh_core::{
 };
 use tracing::warn;
 
-use super::{Export, Member, Mirror, Name, Pod, Service, ServicePort, Slice, Snapshot, Split};
+use super::{
+    Export, Member, Mirror, Name, Pod, Said, Service, ServicePort, Slice, Snapshot, Split, Standing,
+};
 
 /// Ports on which the server usually speaks first, or that are no HTTP.
 const OPAQUE: [u16; 8] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
@@ -79,7 +81,39 @@ pub(crate) fn read(
         pod_ips,
         splits: splits(&objects.splits),
         links: links(&objects.links, cluster, trust_domain, roots),
+        reserved: reserved(objects),
     }
+}
+
+/// The addresses of the API server, of nodes and of our own programs.
+fn reserved(objects: &Objects) -> HashSet<IpAddr> {
+    let of_api_server = objects.slices.iter().filter(|slice| {
+        let service = slice.labels().get("kubernetes.io/service-name");
+        slice.namespace().as_deref() == Some("default")
+            && service.is_some_and(|service| service == "kubernetes")
+    });
+    let api_server = of_api_server
+        .flat_map(|slice| slice.endpoints.iter().flatten())
+        .flat_map(|endpoint| &endpoint.addresses);
+    let nodes = objects.pods.iter().filter_map(|pod| pod.status.as_ref());
+    let nodes = nodes.flat_map(|status| {
+        let more = status.host_ips.iter().flatten().map(|host| &host.ip);
+        status.host_ip.iter().chain(more)
+    });
+    let ours = [names::SYSTEM_NAMESPACE, names::MULTICLUSTER_NAMESPACE];
+    let ours = objects
+        .pods
+        .iter()
+        .filter(|pod| pod.namespace().is_some_and(|name| ours.contains(&&*name)))
+        .filter_map(|pod| pod.status.as_ref())
+        .flat_map(|status| status.pod_ips.iter().flatten().map(|ip| &ip.ip));
+    let services = objects
+        .services
+        .iter()
+        .flat_map(|object| cluster_ips(object));
+    let texts = api_server.chain(nodes).chain(ours);
+    let parsed = texts.filter_map(|text| text.parse::<IpAddr>().ok());
+    parsed.chain(services).map(|ip| ip.to_canonical()).collect()
 }
 
 fn name_of(metadata: &ObjectMeta) -> Name {
@@ -155,10 +189,7 @@ fn service(object: &KubeService) -> Service {
         .map_or_else(|| OPAQUE.to_vec(), |text| ports(Some(text)));
     let ports = spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let ports = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
-    let external = spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
     let mirror = mirror(object);
-    let is_mirror = object.labels().contains_key(names::MIRRORED_FROM)
-        || object.annotations().contains_key(names::MIRRORED_FROM);
     Service {
         uid: object.uid().unwrap_or_default(),
         ports: ports
@@ -173,11 +204,8 @@ fn service(object: &KubeService) -> Service {
                 })
             })
             .collect(),
-        export: if external || is_mirror {
-            Export::No
-        } else {
-            export(object)
-        },
+        export: export(object),
+        condition: condition(object),
         mirror,
         labels: object.labels().clone(),
         annotations: object.annotations().clone(),
@@ -199,11 +227,45 @@ fn export(object: &KubeService) -> Export {
     if exported.is_none_or(|value| value != "true") {
         return Export::No;
     }
+    if let Some(why) = impossible(object) {
+        return Export::Impossible(why);
+    }
     let to = object.annotations().get(names::EXPORT_TO);
     match to.or_else(|| object.labels().get(names::EXPORT_TO)) {
         None => Export::All,
         Some(text) => Export::To(text.split(',').map(|name| name.trim().to_owned()).collect()),
     }
+}
+
+/// Why a Service can never be exported.
+fn impossible(object: &KubeService) -> Option<&'static str> {
+    let spec = object.spec.as_ref();
+    let is_mirror = object.labels().contains_key(names::MIRRORED_FROM)
+        || object.annotations().contains_key(names::MIRRORED_FROM);
+    if is_mirror {
+        return Some("is a mirror of another cluster's Service");
+    }
+    if spec.and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+        return Some("is an ExternalName: it has no pods of its own");
+    }
+    let headless = spec.and_then(|spec| spec.cluster_ip.as_deref()) == Some("None");
+    headless.then_some("is headless: its clients choose a pod by its address")
+}
+
+/// What the condition of ours says.
+fn condition(object: &KubeService) -> Option<Standing> {
+    let conditions = object.status.as_ref()?.conditions.as_ref()?;
+    let ours = conditions
+        .iter()
+        .find(|condition| condition.type_ == names::EXPORTED_CONDITION)?;
+    Some(Standing {
+        said: Said {
+            exported: ours.status == "True",
+            reason: ours.reason.clone(),
+            message: ours.message.clone(),
+        },
+        since: ours.last_transition_time.clone(),
+    })
 }
 
 fn mirror(object: &KubeService) -> Option<Mirror> {
@@ -337,6 +399,81 @@ mod tests {
             [80, 8080, 8081, 8082]
         );
         assert!(ports(None).is_empty());
+    }
+
+    fn exported_service(change: impl FnOnce(&mut KubeService)) -> Export {
+        let mut object = KubeService::default();
+        let label = (names::EXPORTED.to_owned(), "true".to_owned());
+        object.metadata.labels = Some([label].into());
+        object.spec.get_or_insert_default().cluster_ip = Some("10.96.0.7".to_owned());
+        change(&mut object);
+        export(&object)
+    }
+
+    #[test]
+    fn g8_mirrors_and_services_that_cannot_be_exported_say_why() {
+        assert_eq!(exported_service(|_| ()), Export::All);
+        let unlabelled = exported_service(|object| object.metadata.labels = None);
+        assert_eq!(unlabelled, Export::No);
+        let mirror = exported_service(|object| {
+            let label = (names::MIRRORED_FROM.to_owned(), "north".to_owned());
+            object.labels_mut().extend([label]);
+        });
+        let external = exported_service(|object| {
+            object.spec.as_mut().unwrap().type_ = Some("ExternalName".to_owned());
+        });
+        let headless = exported_service(|object| {
+            object.spec.as_mut().unwrap().cluster_ip = Some("None".to_owned());
+        });
+        for (export, word) in [
+            (mirror, "mirror"),
+            (external, "ExternalName"),
+            (headless, "headless"),
+        ] {
+            let Export::Impossible(why) = export else {
+                panic!("{word}: {export:?}");
+            };
+            assert!(why.contains(word), "{why}");
+        }
+    }
+
+    #[test]
+    fn g4_the_api_server_nodes_and_our_programs_are_reserved() {
+        let pod = |namespace: &str, ip: &str| {
+            let mut pod = KubePod::default();
+            pod.metadata.namespace = Some(namespace.to_owned());
+            let status = pod.status.get_or_insert_default();
+            status.host_ip = Some("192.0.2.7".to_owned());
+            status.pod_ips = Some(vec![k8s_openapi::api::core::v1::PodIP {
+                ip: ip.to_owned(),
+            }]);
+            Arc::new(pod)
+        };
+        let mut slice = EndpointSlice::default();
+        slice.metadata.namespace = Some("default".to_owned());
+        let label = (
+            "kubernetes.io/service-name".to_owned(),
+            "kubernetes".to_owned(),
+        );
+        slice.metadata.labels = Some([label].into());
+        let mut endpoint = k8s_openapi::api::discovery::v1::Endpoint::default();
+        endpoint.addresses = vec!["::ffff:192.0.2.8".to_owned()];
+        slice.endpoints = Some(vec![endpoint]);
+        let objects = Objects {
+            services: Vec::new(),
+            slices: vec![Arc::new(slice)],
+            pods: vec![
+                pod("shop", "10.42.0.7"),
+                pod(names::MULTICLUSTER_NAMESPACE, "10.42.0.8"),
+            ],
+            splits: Vec::new(),
+            links: Vec::new(),
+        };
+        let expected = ["192.0.2.7", "192.0.2.8", "10.42.0.8"];
+        assert_eq!(
+            reserved(&objects),
+            expected.map(|ip| ip.parse().unwrap()).into()
+        );
     }
 
     #[test]

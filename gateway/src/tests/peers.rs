@@ -10,6 +10,7 @@ use http_body_util::{BodyExt as _, Full};
 use mesh_core::endpoint::EndpointId;
 use mesh_dataplane::peer::{Body, Peer, PeerAddress, PeerError, Peers};
 use mesh_tls::{ALPN_MESH, Tls};
+use mesh_wire::mesh1::Reason;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -34,7 +35,7 @@ async fn world() -> (World, Peers) {
 fn linked(world: &World, identity: &str) -> Peer {
     Peer {
         address: PeerAddress::Linked(Arc::new(world.link()), POD),
-        identity: id(identity),
+        identity: id(identity).into(),
     }
 }
 
@@ -51,7 +52,7 @@ async fn requests_reach_the_target_and_it_sees_who_asks() {
         assert!(back == body, "{} bytes came back", back.len());
     }
     world.shows("mesh_gateway_tunnels_opened_total").await;
-    let opened = r#"tunnels_opened_total{trust_domain="west",service="shop/web"} 1"#;
+    let opened = r#"tunnels_opened_total{trust_domain="west",service="shop/web",link="west",client="spiffe://west/ns/shop/sa/web"} 1"#;
     assert!(world.metrics().contains(opened), "one tunnel serves all");
 }
 
@@ -83,10 +84,8 @@ async fn what_the_gateway_refuses_was_not_sent() {
     let (world, peers) = world().await;
     world.expose(EndpointId(7), "127.0.0.1:1".parse().unwrap());
     let refused = peers.connection(&linked(&world, TARGET)).await.err();
-    assert!(
-        matches!(refused, Some(PeerError::Tls { .. })),
-        "{refused:?}"
-    );
+    let why = refused.as_ref().and_then(PeerError::refused_by_gateway);
+    assert_eq!(why, Some(Reason::UnknownEndpoint), "{refused:?}");
 }
 
 pub(super) fn request(body: &str) -> Request<Body> {

@@ -23,7 +23,7 @@ async fn g1_no_answer_tells_what_is_exported_to_others() {
         assert_eq!(web.ask(connect_endpoint(EndpointId(other))).await, unknown);
     }
     assert_eq!(web.ask(connect_endpoint(EXPORTED)).await.0, StatusCode::OK);
-    let refused = r#"tunnels_refused_total{trust_domain="west",reason="unknown-endpoint"} 3"#;
+    let refused = r#"tunnels_refused_total{trust_domain="west",reason="unknown-endpoint",link="west",client="spiffe://west/ns/shop/sa/web"} 3"#;
     world.shows(refused).await;
 }
 
@@ -55,7 +55,9 @@ async fn g2_g3_names_and_addresses_lead_nowhere() {
         assert_eq!(status, StatusCode::BAD_REQUEST, "{authority}");
         assert_eq!(headers["mesh-error"], "bad-request");
     }
-    world.shows(r#"reason="bad-request"} 6"#).await;
+    world
+        .shows(r#"reason="bad-request",link="west",client="spiffe://west/ns/shop/sa/web"} 6"#)
+        .await;
 }
 
 #[tokio::test]
@@ -72,7 +74,9 @@ async fn g15_other_methods_are_refused() {
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(headers["mesh-error"], "bad-request");
     }
-    world.shows(r#"reason="method"} 3"#).await;
+    world
+        .shows(r#"reason="method",link="west",client="spiffe://west/ns/shop/sa/web"} 3"#)
+        .await;
 }
 
 #[tokio::test]

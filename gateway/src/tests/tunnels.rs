@@ -37,7 +37,7 @@ async fn bytes_go_both_ways_and_the_end_of_one_leaves_the_other() {
     let world = World::new().await;
     let stream = open(&world, &world.tunnels(WEB), endpoint(EXPORTED)).await;
     assert_eq!(exchange(stream, b"hello").await.unwrap(), b"hello");
-    let way = r#"trust_domain="west",service="shop/web""#;
+    let way = r#"trust_domain="west",service="shop/web",link="west",client="spiffe://west/ns/shop/sa/web""#;
     world
         .shows(&format!(r#"tunnels_closed_total{{{way},end="done"}} 1"#))
         .await;

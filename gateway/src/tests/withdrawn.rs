@@ -29,7 +29,7 @@ async fn echoes(stream: &mut H2Stream) {
 }
 
 /// Asserts that the gateway breaks the tunnel off within the time allowed.
-async fn is_broken_off(stream: &mut H2Stream) {
+pub(super) async fn is_broken_off(stream: &mut H2Stream) {
     let since = Instant::now();
     let end = timeout(SOON, stream.read_u8()).await;
     let error = end.expect("still open after 5 s").unwrap_err();
@@ -60,7 +60,7 @@ async fn g7_when_a_link_is_removed_its_connections_end() {
         .shows(r#"connections_ended_total{reason="unlinked"} 1"#)
         .await;
     world
-        .shows(r#"open_tunnels{trust_domain="west",service="shop/web"} 0"#)
+        .shows(r#"open_tunnels{trust_domain="west",service="shop/web",link="west",client="spiffe://west/ns/shop/sa/web"} 0"#)
         .await;
 }
 

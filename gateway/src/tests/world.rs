@@ -28,7 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     Door, Exports, Gateway,
-    fixtures::{id, link, links, route},
+    fixtures::{id, leading_to, link, links},
     metrics::Metrics,
     state::State,
     table::{Route, Table},
@@ -180,12 +180,17 @@ impl World {
 
     /// Makes `address` the only endpoint in the table, for west.
     pub(super) fn expose(&self, id: EndpointId, address: SocketAddr) {
-        let route = Route {
-            address,
-            ..route("west", "192.0.2.1:1")
-        };
-        let table = [(id, route)].into_iter().collect();
-        self.table.send_replace(Some(Arc::new(table)));
+        self.expose_any(id, &[address]);
+    }
+
+    /// Makes any of `addresses` the only export in the table, for west.
+    pub(super) fn expose_any(&self, id: EndpointId, addresses: &[SocketAddr]) {
+        self.set_table([(id, leading_to("west", addresses))]);
+    }
+
+    pub(super) fn set_table<const N: usize>(&self, routes: [(EndpointId, Route); N]) {
+        self.table
+            .send_replace(Some(Arc::new(routes.into_iter().collect())));
     }
 
     /// Takes an endpoint out of the table.
@@ -194,7 +199,7 @@ impl World {
             let routes = [EXPORTED, DOWN]
                 .into_iter()
                 .filter(|id| *id != gone)
-                .filter_map(|id| Some((id, table.as_ref()?.route(id)?.clone())))
+                .filter_map(|id| Some((id, Route::clone(table.as_ref()?.route(id)?))))
                 .collect();
             *table = Some(Arc::new(routes));
         });
@@ -253,12 +258,7 @@ pub(super) const fn endpoint(id: EndpointId) -> Target {
 async fn table(echo: SocketAddr) -> Table {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let down = closed.local_addr().unwrap();
-    let route = |trust_domain, address: SocketAddr| -> Route {
-        Route {
-            address,
-            ..route(trust_domain, "192.0.2.1:1")
-        }
-    };
+    let route = |trust_domain, address: SocketAddr| leading_to(trust_domain, &[address]);
     [
         (EXPORTED, route("west", echo)),
         (EndpointId(2), route("north", echo)),
@@ -270,7 +270,7 @@ async fn table(echo: SocketAddr) -> Table {
 }
 
 /// A server that sends back what it gets, and ends when its client has.
-async fn echo() -> SocketAddr {
+pub(super) async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

@@ -7,6 +7,8 @@ pub const MULTICLUSTER_NAMESPACE: &str = "mesh-multicluster";
 
 /// On a Service: `"true"` shares it with linked clusters.
 pub const EXPORTED: &str = "mesh.dev/exported";
+/// Type of the condition on such a Service that says what became of it.
+pub const EXPORTED_CONDITION: &str = "mesh.dev/Exported";
 /// On a Service: the only clusters that it is shared with, comma separated.
 pub const EXPORT_TO: &str = "mesh.dev/export-to";
 /// On a mirror Service: the cluster that serves it. Never exported.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use crate::{cluster::ClusterName, identity::SpiffeId};
+use crate::{cluster::ClusterName, identities::Identities};
 
 /// What to do with connections to one original destination.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +77,28 @@ pub struct Backend {
     /// False while the control plane cannot tell where: it has started and not
     /// yet heard from the linked cluster. What was known before still holds.
     pub is_known: bool,
+    /// Stands for the whole export of a linked cluster: its gateway picks the
+    /// pod. For when the endpoints are refused, or stale.
+    pub fallback: Option<Endpoint>,
+    /// True while the linked cluster is silent: the endpoints are those that it
+    /// named last.
+    pub is_stale: bool,
+}
+
+impl Backend {
+    /// One of the own cluster.
+    #[must_use]
+    pub const fn own(service: ServiceRef, weight: u32, endpoints: Vec<Endpoint>) -> Self {
+        Self {
+            service,
+            weight,
+            cluster: None,
+            endpoints,
+            is_known: true,
+            fallback: None,
+            is_stale: false,
+        }
+    }
 }
 
 /// One place that serves a Service.
@@ -93,13 +115,15 @@ pub struct Endpoint {
     pub weight: u32,
     /// Name of the pod, for logs; empty for a linked cluster's.
     pub pod: Arc<str>,
+    /// Where it runs; empty if that is not known.
+    pub zone: Arc<str>,
 }
 
 /// The sidecar in front of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MeshPeer {
     /// Whom its certificate must name.
-    pub identity: SpiffeId,
+    pub identity: Identities,
     /// The port on which it takes `mesh/1`.
     pub port: u16,
 }
@@ -143,17 +167,12 @@ mod tests {
     use super::*;
 
     fn backend(name: &str, weight: u32) -> Backend {
-        Backend {
-            service: ServiceRef {
-                namespace: "shop".into(),
-                name: name.into(),
-                port: 80,
-            },
-            weight,
-            cluster: None,
-            endpoints: Vec::new(),
-            is_known: true,
-        }
+        let service = ServiceRef {
+            namespace: "shop".into(),
+            name: name.into(),
+            port: 80,
+        };
+        Backend::own(service, weight, Vec::new())
     }
 
     fn choices(

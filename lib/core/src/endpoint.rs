@@ -5,7 +5,8 @@ use std::{fmt, net::Ipv6Addr, str::FromStr};
 use ipnet::Ipv6Net;
 
 /// The opaque id of an exported endpoint: a MAC, made by the exporting
-/// cluster, over the importing peer, the Service and the pod.
+/// cluster, over the importing peer, the Service and the pod. An export as a
+/// whole has one too, made of a constant in the pod's place.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(pub u64);
 

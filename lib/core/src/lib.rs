@@ -12,6 +12,7 @@ pub mod balance;
 pub mod cluster;
 pub mod destination;
 pub mod endpoint;
+pub mod identities;
 pub mod identity;
 pub mod inbound;
 pub mod link;

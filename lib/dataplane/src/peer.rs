@@ -18,7 +18,7 @@ use http::{HeaderValue, Method, Request, Response};
 use http_body_util::{BodyExt as _, Empty, combinators::BoxBody};
 use hyper::{body::Incoming, client::conn::http2, upgrade::Upgraded};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use mesh_core::{endpoint::EndpointId, identity::SpiffeId, link::Link};
+use mesh_core::{endpoint::EndpointId, identities::Identities, link::Link};
 use mesh_tls::{ALPN_MESH, PeerChain, Tls, TlsError};
 use mesh_wire::mesh1::{self, Carried, Reason};
 use tokio::{
@@ -29,6 +29,7 @@ use tracing::debug;
 
 use self::pool::{Key, Open, Pool};
 use crate::{
+    TunnelRefused,
     trust::{Leaving, Standing},
     tunnel::{Target, TunnelError, Tunnels},
 };
@@ -55,13 +56,13 @@ pub type Body = BoxBody<Bytes, BoxError>;
 /// A TCP connection carried by a `mesh/1` stream.
 pub type PeerStream = TokioIo<Upgraded>;
 
-/// A sidecar, and whom its certificate must name.
+/// A sidecar, and whom its certificate may name.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Where it is.
     pub address: PeerAddress,
-    /// Who it is.
-    pub identity: SpiffeId,
+    /// Who it is: any of these.
+    pub identity: Identities,
 }
 
 /// Where a sidecar is.
@@ -93,7 +94,7 @@ pub enum PeerError {
     #[error("no TLS session with {identity}: {source}")]
     Tls {
         /// Who should answer.
-        identity: SpiffeId,
+        identity: Identities,
         /// Whose fault it is.
         source: TlsError,
     },
@@ -101,7 +102,7 @@ pub enum PeerError {
     #[error("no HTTP/2 with {identity}: {source}")]
     Http2 {
         /// Who answers.
-        identity: SpiffeId,
+        identity: Identities,
         /// What happened.
         source: hyper::Error,
     },
@@ -109,7 +110,7 @@ pub enum PeerError {
     #[error("{identity} is not ready in time")]
     Timeout {
         /// Who should answer.
-        identity: SpiffeId,
+        identity: Identities,
     },
 }
 
@@ -124,6 +125,19 @@ impl PeerError {
             Self::Http2 { .. } => "http2",
             Self::Timeout { .. } => "timeout",
         }
+    }
+
+    /// Why the gateway refused to lead us there, if it did.
+    #[must_use]
+    pub fn refused_by_gateway(&self) -> Option<Reason> {
+        let Self::Tls {
+            source: TlsError::Io(error),
+            ..
+        } = self
+        else {
+            return None;
+        };
+        error.get_ref()?.downcast_ref::<TunnelRefused>()?.reason
     }
 }
 
@@ -225,11 +239,10 @@ impl Peers {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let expected = [peer.identity.clone()];
         let trust = self.tls.trust();
         let session = self
             .tls
-            .connect(stream, &expected, None, ALPN_MESH)
+            .connect(stream, peer.identity.as_slice(), None, ALPN_MESH)
             .await
             .map_err(|source| PeerError::Tls {
                 identity: peer.identity.clone(),

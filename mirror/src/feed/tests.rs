@@ -4,7 +4,9 @@ use hyper_util::rt::TokioIo;
 use mesh_core::link::Gateway;
 use mesh_proto::v1::{
     ExportedEndpointsRequest, ExportedEndpointsUpdate, ExportedService, ExportedServicePort,
-    ExportedServices, Heartbeat,
+    ExportedServices, ExportedServicesDelta, ExportedServicesUpdate, Heartbeat, SnapshotComplete,
+    Unchanged,
+    exported_services_update::Update,
     exports_server::{Exports, ExportsServer},
 };
 use tokio::{
@@ -20,8 +22,12 @@ use super::*;
 type Answer = mpsc::Receiver<Result<ExportedServicesUpdate, Status>>;
 type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// A peer that answers each call with the next of its answers.
-struct Peer(tokio::sync::Mutex<mpsc::Receiver<Answer>>);
+/// A peer that answers each call with the next of its answers, and keeps what
+/// it was asked last.
+struct Peer {
+    answers: tokio::sync::Mutex<mpsc::Receiver<Answer>>,
+    asked: watch::Sender<ExportedServicesRequest>,
+}
 
 #[tonic::async_trait]
 impl Exports for Peer {
@@ -30,9 +36,10 @@ impl Exports for Peer {
 
     async fn watch_services(
         &self,
-        _: Request<ExportedServicesRequest>,
+        request: Request<ExportedServicesRequest>,
     ) -> Result<Response<Self::WatchServicesStream>, Status> {
-        match self.0.lock().await.recv().await {
+        self.asked.send_replace(request.into_inner());
+        match self.answers.lock().await.recv().await {
             Some(answer) => Ok(Response::new(Box::pin(ReceiverStream::new(answer)))),
             None => Err(Status::permission_denied("west is not linked")),
         }
@@ -50,6 +57,7 @@ impl Exports for Peer {
 pub(crate) struct ScriptedPeer {
     pub(crate) dial: Dial,
     calls: mpsc::Sender<Answer>,
+    asked: watch::Receiver<ExportedServicesRequest>,
     _server: tokio::task::JoinSet<()>,
 }
 
@@ -58,10 +66,14 @@ pub(crate) type Updater = mpsc::Sender<Result<ExportedServicesUpdate, Status>>;
 impl ScriptedPeer {
     pub(crate) fn start() -> Self {
         let (calls, answers) = mpsc::channel(8);
+        let (asking, asked) = watch::channel(ExportedServicesRequest::default());
         let (connections, incoming) = mpsc::channel::<std::io::Result<DuplexStream>>(8);
         let mut server = tokio::task::JoinSet::new();
         server.spawn(async move {
-            let peer = ExportsServer::new(Peer(tokio::sync::Mutex::new(answers)));
+            let peer = ExportsServer::new(Peer {
+                answers: tokio::sync::Mutex::new(answers),
+                asked: asking,
+            });
             let server = tonic::transport::Server::builder().add_service(peer);
             let _ = server
                 .serve_with_incoming(ReceiverStream::new(incoming))
@@ -70,6 +82,7 @@ impl ScriptedPeer {
         Self {
             dial: dial(connections),
             calls,
+            asked,
             _server: server,
         }
     }
@@ -284,4 +297,92 @@ async fn m6_a_second_complete_snapshot_can_be_asked_for() {
         |feed: &Feed| feed.received.as_ref().unwrap().at > first.received.as_ref().unwrap().at;
     let feed = followed.until(newer).await;
     assert_eq!(feed.health, Health::Alive);
+}
+
+/// What a peer that sends differences says.
+fn says(update: Update) -> Result<ExportedServicesUpdate, Status> {
+    let update = Some(update);
+    Ok(ExportedServicesUpdate { update })
+}
+
+/// A complete snapshot of `names`, in one part.
+async fn say_all(stream: &Updater, names: &[&str], version: &str) {
+    let Some(Update::Services(mut part)) = snapshot(names).update else {
+        unreachable!("a snapshot");
+    };
+    part.partial = true;
+    stream.send(says(Update::Services(part))).await.unwrap();
+    let mark = SnapshotComplete {
+        version: version.into(),
+        services: u32::try_from(names.len()).unwrap(),
+    };
+    stream.send(says(Update::Complete(mark))).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_that_breaks_goes_on_from_its_version() {
+    let mut followed = Followed::start();
+    let stream = followed.answer().await;
+    say_all(&stream, &["web", "db"], "1").await;
+    let first = followed.until(|feed| count(feed) == Some(2)).await;
+    assert!(followed.peer.asked.borrow().deltas);
+    drop(stream);
+    followed.until(is_lost).await;
+    let stream = followed.answer().await;
+    let same = Unchanged {
+        version: "1".into(),
+    };
+    stream.send(says(Update::Unchanged(same))).await.unwrap();
+    let feed = followed.until(|feed| feed.health == Health::Alive).await;
+    assert_eq!(count(&feed), Some(2));
+    assert!(
+        feed.received.unwrap().at > first.received.unwrap().at,
+        "said anew"
+    );
+    assert_eq!(followed.peer.asked.borrow().version, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn m6_a_difference_that_does_not_fit_leads_to_a_snapshot_and_removes_nothing() {
+    let mut followed = Followed::start();
+    let stream = followed.answer().await;
+    say_all(&stream, &["web", "db"], "1").await;
+    followed.until(|feed| count(feed) == Some(2)).await;
+    let delta = ExportedServicesDelta {
+        base: "another".into(),
+        version: "2".into(),
+        services: 0,
+        ..Default::default()
+    };
+    stream.send(says(Update::Delta(delta))).await.unwrap();
+    let feed = followed.until(is_lost).await;
+    assert_eq!(count(&feed), Some(2));
+    let stream = followed.answer().await;
+    say_all(&stream, &["web"], "2").await;
+    followed.until(|feed| count(feed) == Some(1)).await;
+    assert_eq!(
+        followed.peer.asked.borrow().version,
+        "",
+        "not from a version"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn m6_a_snapshot_that_is_cut_off_says_nothing() {
+    let mut followed = Followed::start();
+    let stream = followed.answer().await;
+    say_all(&stream, &["web", "db"], "1").await;
+    followed.until(|feed| count(feed) == Some(2)).await;
+    drop(stream);
+    followed.until(is_lost).await;
+    let stream = followed.answer().await;
+    let Some(Update::Services(mut part)) = snapshot(&["web"]).update else {
+        unreachable!("a snapshot");
+    };
+    part.partial = true;
+    stream.send(says(Update::Services(part))).await.unwrap();
+    followed.until(|feed| feed.health == Health::Alive).await;
+    drop(stream);
+    let feed = followed.until(is_lost).await;
+    assert_eq!(count(&feed), Some(2));
 }

@@ -16,6 +16,9 @@ use mesh_core::{
 /// How long an endpoint that cannot be reached is left alone, first and at most.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
+/// So many endpoints refused by their gateway at one time are all out of date,
+/// it seems: the others are not asked one by one.
+const MANY_REFUSED: usize = 3;
 
 /// Says whether an endpoint can be reached at all, as far as others than the
 /// endpoint itself know: one behind a link only while the link is good.
@@ -33,6 +36,8 @@ struct Health {
     latency: PeakEwma,
     failures: u32,
     down_until: Option<Instant>,
+    /// Its gateway says that there is no such endpoint.
+    refused: bool,
 }
 
 impl EndpointState {
@@ -45,6 +50,7 @@ impl EndpointState {
                 latency: PeakEwma::new(now),
                 failures: 0,
                 down_until: None,
+                refused: false,
             }),
         }
     }
@@ -67,12 +73,21 @@ impl EndpointState {
         health.down_until = now.checked_add(pause.min(LONGEST));
     }
 
+    /// Its gateway says that there is no such endpoint. It may not know of it
+    /// yet, so it is asked again some time.
+    pub(crate) fn refused(&self, now: Instant) {
+        self.failed(now);
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.refused = true;
+    }
+
     /// It answered.
     pub(crate) fn answered(&self, latency: Duration, now: Instant) {
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         health.latency.observe(latency, now);
         health.failures = 0;
         health.down_until = None;
+        health.refused = false;
     }
 
     /// Counts a request as under way for as long as the guard lives.
@@ -88,6 +103,11 @@ impl EndpointState {
     fn is_down(&self, now: Instant) -> bool {
         let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         health.down_until.is_some_and(|until| until > now)
+    }
+
+    fn is_refused(&self, now: Instant) -> bool {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.refused && health.down_until.is_some_and(|until| until > now)
     }
 
     fn load(&self, now: Instant) -> f64 {
@@ -108,27 +128,54 @@ impl Drop for Pending {
 }
 
 /// The endpoints of one backend.
-pub(crate) struct Balancer(Vec<Arc<EndpointState>>);
+pub(crate) struct Balancer {
+    endpoints: Vec<Arc<EndpointState>>,
+    fallback: Option<Fallback>,
+}
+
+/// What stands for all endpoints of an export: the gateway picks one of them.
+pub(crate) struct Fallback {
+    pub(crate) endpoint: Arc<EndpointState>,
+    /// Whether the endpoints are those that a silent peer named last. If they
+    /// are not, and there is none, there is none behind the gateway either.
+    pub(crate) is_stale: bool,
+}
 
 impl Balancer {
-    pub(crate) const fn new(endpoints: Vec<Arc<EndpointState>>) -> Self {
-        Self(endpoints)
+    pub(crate) const fn new(
+        endpoints: Vec<Arc<EndpointState>>,
+        fallback: Option<Fallback>,
+    ) -> Self {
+        Self {
+            endpoints,
+            fallback,
+        }
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether there is nothing that could be tried.
+    pub(crate) fn is_empty(&self) -> bool {
+        let has_fallback = self.fallback.as_ref().is_some_and(|last| last.is_stale);
+        self.endpoints.is_empty() && !has_fallback
     }
 
     pub(crate) fn is_usable(&self, now: Instant) -> bool {
-        self.0.iter().any(|endpoint| endpoint.is_usable(now))
+        let any = self
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.is_usable(now));
+        any || self.fallback(now).is_some_and(|last| last.is_usable(now))
     }
 
     /// The better of two random endpoints among those that are usable, or
     /// among all if none is.
     pub(crate) fn pick(&self, now: Instant) -> Option<Arc<EndpointState>> {
-        let mut candidates: Vec<_> = self.0.iter().filter(|e| e.is_usable(now)).collect();
+        if let Some(fallback) = self.fallback(now).filter(|last| last.is_usable(now)) {
+            return Some(fallback.clone());
+        }
+        let endpoints = self.endpoints.iter();
+        let mut candidates: Vec<_> = endpoints.clone().filter(|e| e.is_usable(now)).collect();
         if candidates.is_empty() {
-            candidates = self.0.iter().collect();
+            candidates = endpoints.chain(self.fallback(now)).collect();
         }
         let load = |at: usize| candidates.get(at).map_or(f64::MAX, |e| e.load(now));
         let dice: (u32, u32) = rand::random();
@@ -136,4 +183,20 @@ impl Balancer {
         let chosen = pick_two(candidates.len(), dice, load)?;
         candidates.get(chosen).map(|endpoint| (*endpoint).clone())
     }
+
+    /// What stands for all endpoints, if it is its turn: the gateway knows none
+    /// of those that we know, or nobody tells us any more which there are and
+    /// none of them can be reached.
+    fn fallback(&self, now: Instant) -> Option<&Arc<EndpointState>> {
+        let fallback = self.fallback.as_ref()?;
+        let refused = self.endpoints.iter().filter(|e| e.is_refused(now)).count();
+        let all_refused = refused > 0 && refused == self.endpoints.len();
+        let out_of_date = all_refused || refused >= MANY_REFUSED;
+        let unreachable = || !self.endpoints.iter().any(|e| e.is_usable(now));
+        let its_turn = out_of_date || (fallback.is_stale && unreachable());
+        its_turn.then_some(&fallback.endpoint)
+    }
 }
+
+#[cfg(test)]
+mod tests;

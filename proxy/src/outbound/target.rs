@@ -12,7 +12,7 @@ use mesh_core::destination::{
 };
 use tokio::sync::watch;
 
-use super::balancer::{Balancer, EndpointState, Reach};
+use super::balancer::{Balancer, EndpointState, Fallback, Reach};
 use crate::metrics::BackendLabels;
 
 /// What an address means at one time.
@@ -126,20 +126,25 @@ impl States {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let destination = known.completed(destination);
         let mut next = HashMap::new();
-        let mut balancer = |endpoints: &[Endpoint]| {
-            let states = endpoints.iter().map(|endpoint| {
-                let key = (endpoint.address, endpoint.mesh.clone());
-                let state = match known.endpoints.get(&key) {
-                    Some(state) if *state.endpoint() == *endpoint => state.clone(),
-                    _ => {
-                        let state = EndpointState::new(endpoint.clone(), now);
-                        Arc::new(state.within(self.reach.clone()))
-                    }
-                };
-                next.insert(key, state.clone());
-                state
+        let mut state = |endpoint: &Endpoint| {
+            let key = (endpoint.address, endpoint.mesh.clone());
+            let state = match known.endpoints.get(&key) {
+                Some(state) if *state.endpoint() == *endpoint => state.clone(),
+                _ => {
+                    let state = EndpointState::new(endpoint.clone(), now);
+                    Arc::new(state.within(self.reach.clone()))
+                }
+            };
+            next.insert(key, state.clone());
+            state
+        };
+        let mut balancer = |backend: &Backend| {
+            let endpoints = backend.endpoints.iter().map(&mut state).collect();
+            let fallback = backend.fallback.as_ref().map(|whole| Fallback {
+                endpoint: state(whole),
+                is_stale: backend.is_stale || !backend.is_known,
             });
-            Balancer::new(states.collect())
+            Balancer::new(endpoints, fallback)
         };
         let state = match destination {
             Destination::Unknown => State {
@@ -152,14 +157,14 @@ impl States {
             },
             Destination::Pod(endpoint) => State {
                 kind: Kind::Pod(Route {
-                    balancer: balancer(std::slice::from_ref(&endpoint)),
+                    balancer: Balancer::new(vec![state(&endpoint)], None),
                     labels: BackendLabels::pod(),
                 }),
                 protocol: Protocol::Detect,
             },
             Destination::Service(service) => {
                 let routes = service.backends.iter().map(|backend| Route {
-                    balancer: balancer(&backend.endpoints),
+                    balancer: balancer(backend),
                     labels: BackendLabels::outbound(backend),
                 });
                 State {
@@ -191,6 +196,7 @@ impl Known {
             };
             if let Some(last) = self.backends.iter().find(same) {
                 backend.endpoints.clone_from(&last.endpoints);
+                backend.fallback.clone_from(&last.fallback);
             }
         }
         self.backends = backends.to_vec();
@@ -211,6 +217,7 @@ mod tests {
             authority: None,
             weight: 1,
             pod: "".into(),
+            zone: "".into(),
         }
     }
 
@@ -220,12 +227,9 @@ mod tests {
             name: name.into(),
             port: 80,
         };
-        let backends = backends.iter().map(|(name, ports)| Backend {
-            service: reference(name),
-            weight: 1,
-            cluster: None,
-            endpoints: ports.iter().map(|port| endpoint(*port)).collect(),
-            is_known: true,
+        let backends = backends.iter().map(|(name, ports)| {
+            let endpoints = ports.iter().map(|port| endpoint(*port)).collect();
+            Backend::own(reference(name), 1, endpoints)
         });
         Destination::Service(Service {
             reference: reference("web"),
@@ -291,6 +295,31 @@ mod tests {
         assert_eq!(picked(&alone, now), Some(1), "there is nothing else");
         is_lost.store(false, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(picked(&state, now), Some(1));
+    }
+
+    #[test]
+    fn r11_while_the_feed_is_lost_what_stands_for_the_whole_export_is_tried() {
+        let (states, now) = (States::default(), Instant::now());
+        let east = |change: fn(&mut Backend)| {
+            let mut destination = service(&[("web-east", &[1]), ("web", &[2])]);
+            if let Destination::Service(service) = &mut destination {
+                service.backends[0].fallback = Some(endpoint(99));
+                change(&mut service.backends[0]);
+            }
+            states.state(destination, now)
+        };
+        let heard = east(|_| ());
+        heard.pick(now).unwrap().1.refused(now);
+        assert_eq!(picked(&heard, now), Some(99), "before the next backend");
+        let stale = east(|east| east.is_stale = true);
+        assert_eq!(picked(&stale, now), Some(99), "the refusal is remembered");
+        let restarted = east(|east| {
+            *east = Backend::own(east.service.clone(), 1, Vec::new());
+            east.is_known = false;
+        });
+        assert_eq!(picked(&restarted, now), Some(99), "it was known before");
+        let empty = east(|east| east.endpoints.clear());
+        assert_eq!(picked(&empty, now), Some(2), "east itself says it is empty");
     }
 
     #[test]

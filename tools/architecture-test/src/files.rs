@@ -13,7 +13,7 @@ fn root() -> PathBuf {
 }
 
 /// All Rust sources of the workspace, as (path below the root, text).
-fn sources() -> Vec<(PathBuf, String)> {
+pub(crate) fn sources() -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     collect(&root(), &mut found);
     assert!(found.len() > 10, "the workspace's sources were not found");

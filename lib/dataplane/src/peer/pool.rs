@@ -6,7 +6,7 @@ use std::{
 };
 
 use hyper::client::conn::http2::SendRequest;
-use mesh_core::{endpoint::EndpointId, identity::SpiffeId, link::Gateway};
+use mesh_core::{endpoint::EndpointId, identities::Identities, link::Gateway};
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::{Body, Peer, PeerAddress};
@@ -40,13 +40,13 @@ impl Open {
     }
 }
 
-/// What tells connections apart. An endpoint whose expected identity changes
+/// What tells connections apart. An endpoint whose expected identities change
 /// gets another connection; the old one takes no new stream and is closed when
 /// it is idle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     place: Place,
-    identity: SpiffeId,
+    identity: Identities,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -135,12 +135,14 @@ fn lock(pool: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
 
 #[cfg(test)]
 mod tests {
+    use mesh_core::identity::SpiffeId;
+
     use super::*;
 
     fn key(port: u16, identity: &str) -> Key {
         Key {
             place: Place::Direct(([10, 42, 0, 1], port).into()),
-            identity: identity.parse().unwrap(),
+            identity: identity.parse::<SpiffeId>().unwrap().into(),
         }
     }
 

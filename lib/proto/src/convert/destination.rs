@@ -1,8 +1,12 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, iter};
 
 use linkerd2_proxy_api::destination as stock;
-use mesh_core::destination::{
-    Backend, Destination, Distribution, Endpoint, MeshPeer, Protocol, Service, ServiceRef,
+use mesh_core::{
+    destination::{
+        Backend, Destination, Distribution, Endpoint, MeshPeer, Protocol, Service, ServiceRef,
+    },
+    identities::Identities,
+    identity::SpiffeId,
 };
 
 use super::{InvalidMessage, parse, port_from_proto, socket_addr_from_proto, socket_addr_to_proto};
@@ -84,6 +88,8 @@ fn backend_from_proto(message: v1::Backend) -> Result<Backend, InvalidMessage> {
         cluster,
         endpoints,
         is_known: !message.endpoints_unknown,
+        fallback: message.fallback.map(endpoint_from_proto).transpose()?,
+        is_stale: message.endpoints_stale,
     })
 }
 
@@ -97,6 +103,8 @@ fn backend_to_proto(backend: &Backend) -> v1::Backend {
             .map_or_else(String::new, ToString::to_string),
         endpoints: backend.endpoints.iter().map(endpoint_to_proto).collect(),
         endpoints_unknown: !backend.is_known,
+        fallback: backend.fallback.as_ref().map(endpoint_to_proto),
+        endpoints_stale: backend.is_stale,
     }
 }
 
@@ -106,17 +114,19 @@ fn endpoint_from_proto(message: v1::Endpoint) -> Result<Endpoint, InvalidMessage
         .ok_or_else(|| InvalidMessage::missing("endpoint.address"))?;
     Ok(Endpoint {
         address: socket_addr_from_proto("endpoint.address.addr", stock.addr)?,
-        mesh: mesh_peer(stock.tls_identity, stock.protocol_hint)?,
+        mesh: mesh_peer(stock.tls_identity, &message.identities, stock.protocol_hint)?,
         authority: stock
             .authority_override
             .map(|authority| authority.authority_override.into()),
         weight: stock.weight,
         pod: message.pod.into(),
+        zone: message.zone.into(),
     })
 }
 
 fn mesh_peer(
     identity: Option<stock::TlsIdentity>,
+    others: &[String],
     hint: Option<stock::ProtocolHint>,
 ) -> Result<Option<MeshPeer>, InvalidMessage> {
     use stock::tls_identity::Strategy;
@@ -131,8 +141,14 @@ fn mesh_peer(
         .and_then(|hint| hint.opaque_transport)
         .ok_or_else(|| InvalidMessage::missing("endpoint.protocol_hint.opaque_transport"))?
         .inbound_port;
+    let first = parse("endpoint.tls_identity", &identity.uri);
+    let others = others.iter().map(|id| parse("endpoint.identities", id));
+    let identities = iter::once(first)
+        .chain(others)
+        .collect::<Result<Vec<SpiffeId>, _>>()?;
     Ok(Some(MeshPeer {
-        identity: parse("endpoint.tls_identity", &identity.uri)?,
+        identity: Identities::any_of(identities)
+            .ok_or_else(|| InvalidMessage::missing("endpoint.tls_identity"))?,
         port: port_from_proto("endpoint.protocol_hint.opaque_transport", port)?,
     }))
 }
@@ -156,15 +172,23 @@ fn endpoint_to_proto(endpoint: &Endpoint) -> v1::Endpoint {
     v1::Endpoint {
         address: Some(stock),
         pod: endpoint.pod.to_string(),
-        zone: String::new(),
+        zone: endpoint.zone.to_string(),
+        identities: other_identities(endpoint.mesh.as_ref()),
     }
+}
+
+/// All but the first, which [`tls_identity`] names.
+fn other_identities(peer: Option<&MeshPeer>) -> Vec<String> {
+    let all = peer.map_or(&[][..], |peer| peer.identity.as_slice());
+    all.iter().skip(1).map(ToString::to_string).collect()
 }
 
 fn tls_identity(peer: &MeshPeer) -> stock::TlsIdentity {
     use stock::tls_identity::{Strategy, UriLikeIdentity};
+    let first = peer.identity.as_slice().first();
     stock::TlsIdentity {
         strategy: Some(Strategy::UriLikeIdentity(UriLikeIdentity {
-            uri: peer.identity.to_string(),
+            uri: first.map(ToString::to_string).unwrap_or_default(),
         })),
         server_name: None,
     }
@@ -230,13 +254,25 @@ mod tests {
         Endpoint {
             address: "[fd6d:6573:6800:1::7]:8080".parse().unwrap(),
             mesh: Some(MeshPeer {
-                identity: "spiffe://east/ns/shop/sa/web".parse().unwrap(),
+                identity: "spiffe://east/ns/shop/sa/web"
+                    .parse::<SpiffeId>()
+                    .unwrap()
+                    .into(),
                 port: 4143,
             }),
             authority: Some("web.shop.svc.cluster.local".into()),
             weight: 10_000,
             pod: "".into(),
+            zone: "a".into(),
         }
+    }
+
+    fn whole_export() -> Endpoint {
+        let ids = ["web", "web-canary"]
+            .map(|name| format!("spiffe://east/ns/shop/sa/{name}").parse().unwrap());
+        let mut endpoint = remote_endpoint();
+        endpoint.mesh.as_mut().unwrap().identity = Identities::any_of(ids).unwrap();
+        endpoint
     }
 
     fn service() -> Service {
@@ -256,6 +292,8 @@ mod tests {
                     cluster: Some("east".parse().unwrap()),
                     endpoints: vec![remote_endpoint()],
                     is_known,
+                    fallback: is_known.then(whole_export),
+                    is_stale: !is_known,
                 })
                 .to_vec(),
         }

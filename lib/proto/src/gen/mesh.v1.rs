@@ -78,6 +78,14 @@ pub struct Backend {
     /// what the client knew of this backend before still holds.
     #[prost(bool, tag = "5")]
     pub endpoints_unknown: bool,
+    /// Stands for the whole export of a linked cluster: the peer's gateway picks
+    /// the pod. For when the endpoints are refused, or stale.
+    #[prost(message, optional, tag = "6")]
+    pub fallback: ::core::option::Option<Endpoint>,
+    /// The linked cluster has fallen silent: the endpoints are those that it named
+    /// last.
+    #[prost(bool, tag = "7")]
+    pub endpoints_stale: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Endpoint {
@@ -91,6 +99,9 @@ pub struct Endpoint {
     pub pod: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub zone: ::prost::alloc::string::String,
+    /// Further SPIFFE ids that may answer in place of `tls_identity`.
+    #[prost(string, repeated, tag = "4")]
+    pub identities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InboundRequest {
@@ -187,7 +198,7 @@ pub struct GatewayTable {
 }
 /// Nested message and enum types in `GatewayTable`.
 pub mod gateway_table {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Route {
         #[prost(uint64, tag = "1")]
         pub id: u64,
@@ -200,13 +211,33 @@ pub mod gateway_table {
         /// For metrics and logs, never sent to a peer.
         #[prost(message, optional, tag = "4")]
         pub service: ::core::option::Option<super::ServiceRef>,
+        /// In place of `address`, for the id of a whole export: any of these that is
+        /// ready.
+        #[prost(message, repeated, tag = "5")]
+        pub members: ::prost::alloc::vec::Vec<Member>,
+    }
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Member {
+        #[prost(message, optional, tag = "1")]
+        pub address: ::core::option::Option<::linkerd2_proxy_api::net::TcpAddress>,
+        /// Whether new tunnels may go there; those that run may go on.
+        #[prost(bool, tag = "2")]
+        pub ready: bool,
     }
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ExportedServicesRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportedServicesRequest {
+    /// The caller understands snapshots in parts, and what follows them. Else each
+    /// `services` is all there is.
+    #[prost(bool, tag = "1")]
+    pub deltas: bool,
+    /// With `deltas`: the version of the complete state that the caller has.
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportedServicesUpdate {
-    #[prost(oneof = "exported_services_update::Update", tags = "1, 2")]
+    #[prost(oneof = "exported_services_update::Update", tags = "1, 2, 3, 4, 5")]
     pub update: ::core::option::Option<exported_services_update::Update>,
 }
 /// Nested message and enum types in `ExportedServicesUpdate`.
@@ -218,10 +249,56 @@ pub mod exported_services_update {
         /// Nothing changed; the feed is alive.
         #[prost(message, tag = "2")]
         Heartbeat(super::Heartbeat),
+        /// The parts sent since the last of these marks are all there is.
+        #[prost(message, tag = "3")]
+        Complete(super::SnapshotComplete),
+        /// The caller has the current version.
+        #[prost(message, tag = "4")]
+        Unchanged(super::Unchanged),
+        /// What has changed since the version that was sent last.
+        #[prost(message, tag = "5")]
+        Delta(super::ExportedServicesDelta),
     }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotComplete {
+    /// Names the content, alike from all replicas of a cluster.
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+    /// How many Services the parts held.
+    #[prost(uint32, tag = "2")]
+    pub services: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unchanged {
+    #[prost(string, tag = "1")]
+    pub version: ::prost::alloc::string::String,
+}
+/// A client that cannot apply it (another base, another number of Services)
+/// asks for a snapshot; it removes nothing on its word.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExportedServicesDelta {
+    #[prost(string, tag = "1")]
+    pub base: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub changed: ::prost::alloc::vec::Vec<ExportedService>,
+    #[prost(message, repeated, tag = "4")]
+    pub removed: ::prost::alloc::vec::Vec<ServiceName>,
+    /// How many Services there are afterwards.
+    #[prost(uint32, tag = "5")]
+    pub services: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ServiceName {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportedServices {
     #[prost(string, tag = "1")]
@@ -236,6 +313,9 @@ pub struct ExportedServices {
     pub gateway_hosts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, repeated, tag = "5")]
     pub services: ::prost::alloc::vec::Vec<ExportedService>,
+    /// More parts follow, or SnapshotComplete does.
+    #[prost(bool, tag = "6")]
+    pub partial: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportedService {
@@ -299,6 +379,16 @@ pub struct ExportedEndpoints {
     pub authority: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "3")]
     pub endpoints: ::prost::alloc::vec::Vec<ExportedEndpoint>,
+    /// The export's own id: asked for it, the gateway picks an endpoint that is
+    /// ready. 0 if there is none.
+    #[prost(uint64, tag = "4")]
+    pub id: u64,
+    /// Who may answer then: the SPIFFE ids of all its pods.
+    #[prost(string, repeated, tag = "5")]
+    pub identities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The Service's ports that lead to the same port of every pod.
+    #[prost(message, repeated, tag = "6")]
+    pub ports: ::prost::alloc::vec::Vec<ExportedEndpointPort>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportedEndpoint {
@@ -310,6 +400,9 @@ pub struct ExportedEndpoint {
     pub zone: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "4")]
     pub ports: ::prost::alloc::vec::Vec<ExportedEndpointPort>,
+    /// Relative capacity; 0 if nothing is known.
+    #[prost(uint32, tag = "5")]
+    pub weight: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExportedEndpointPort {
