@@ -6,7 +6,8 @@
 //! `mesh-roots`.
 //!
 //! What it knows is in `snapshot.rs`; what it makes of it is decided by the
-//! pure functions of `destination.rs`, `exports.rs` and `inbound.rs`.
+//! pure functions of `destination.rs`, `exports.rs`, `inbound.rs` and
+//! `policy.rs`.
 
 mod authority;
 mod bootstrap;
@@ -19,6 +20,7 @@ mod feed;
 mod fixtures;
 mod inbound;
 mod metrics;
+mod policy;
 mod roots;
 mod server;
 mod snapshot;

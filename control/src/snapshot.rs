@@ -1,5 +1,6 @@
 //! What the control plane knows of its cluster at one time, as plain data.
 
+mod policy;
 mod read;
 
 use std::{
@@ -15,6 +16,9 @@ use mesh_core::{
     link::{Link, Links},
 };
 
+use crate::policy::{PodFacts, Policies};
+
+pub(crate) use policy::PolicyObjects;
 pub(crate) use read::{Objects, read};
 
 /// A namespaced name.
@@ -31,6 +35,8 @@ pub(crate) struct Snapshot {
     /// By the Service whose clients they concern.
     pub(crate) splits: HashMap<Name, Split>,
     pub(crate) links: Links,
+    /// None while they cannot be read.
+    pub(crate) policies: Option<Policies>,
 }
 
 #[derive(Debug, Clone)]
@@ -94,6 +100,7 @@ pub(crate) struct Pod {
     pub(crate) skip_inbound: Vec<u16>,
     pub(crate) opaque: Vec<u16>,
     pub(crate) ips: Vec<IpAddr>,
+    pub(crate) policy: PodFacts,
 }
 
 /// A TrafficSplit.

@@ -23,7 +23,10 @@ use mesh_core::{
 };
 use tracing::warn;
 
-use super::{Export, Member, Mirror, Name, Pod, Service, ServicePort, Slice, Snapshot, Split};
+use super::{
+    Export, Member, Mirror, Name, Pod, PolicyObjects, Service, ServicePort, Slice, Snapshot, Split,
+    policy::{pod_facts, policies},
+};
 
 /// Ports on which the server usually speaks first, or that are no HTTP.
 const OPAQUE: [u16; 8] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
@@ -35,6 +38,8 @@ pub(crate) struct Objects {
     pub(crate) pods: Vec<Arc<KubePod>>,
     pub(crate) splits: Vec<Arc<TrafficSplit>>,
     pub(crate) links: Vec<Arc<KubeLink>>,
+    /// None while they cannot be read.
+    pub(crate) policies: Option<PolicyObjects>,
 }
 
 /// What `objects` say. What is malformed is left out.
@@ -79,6 +84,10 @@ pub(crate) fn read(
         pod_ips,
         splits: splits(&objects.splits),
         links: links(&objects.links, cluster, trust_domain, roots),
+        policies: objects
+            .policies
+            .as_ref()
+            .map(|objects| policies(objects, trust_domain)),
     }
 }
 
@@ -123,6 +132,7 @@ fn pod(object: &KubePod, trust_domain: &TrustDomain) -> Pod {
         skip_inbound: ports(object.annotations().get(names::SKIP_INBOUND_PORTS)),
         opaque: ports(object.annotations().get(names::OPAQUE_PORTS)),
         ips: ips.filter_map(|ip| ip.ip.parse().ok()).collect(),
+        policy: pod_facts(object),
     }
 }
 
