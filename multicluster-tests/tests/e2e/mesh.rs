@@ -5,6 +5,7 @@ mod crossing;
 mod failures;
 mod installed;
 mod intruder;
+mod policy;
 mod refusals;
 mod repeated;
 mod third_party;
