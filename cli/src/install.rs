@@ -89,6 +89,10 @@ mod tests {
             [
                 "CustomResourceDefinition links.mesh.dev",
                 "CustomResourceDefinition trafficsplits.split.smi-spec.io",
+                "CustomResourceDefinition servers.mesh.dev",
+                "CustomResourceDefinition authorizationpolicies.mesh.dev",
+                "CustomResourceDefinition meshtlsauthentications.mesh.dev",
+                "CustomResourceDefinition networkauthentications.mesh.dev",
                 "Namespace mesh-system",
                 "ServiceAccount mesh-control",
                 "ClusterRole mesh-control",
@@ -100,7 +104,7 @@ mod tests {
                 "Deployment mesh-control",
             ]
         );
-        assert_eq!(kinds(&install("mesh --cluster west --crds-only")).len(), 2);
+        assert_eq!(kinds(&install("mesh --cluster west --crds-only")).len(), 6);
     }
 
     #[test]

@@ -104,6 +104,7 @@ pub(crate) fn snapshot() -> Snapshot {
         skip_inbound: Vec::new(),
         opaque: Vec::new(),
         ips: vec!["10.42.0.7".parse().unwrap()],
+        policy: Default::default(),
     };
     Snapshot {
         services: [
@@ -140,5 +141,6 @@ pub(crate) fn snapshot() -> Snapshot {
             roots: Vec::new(),
             links: vec![Arc::new(link("west")), Arc::new(link("north"))],
         },
+        policies: Some(Default::default()),
     }
 }

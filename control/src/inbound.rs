@@ -4,9 +4,31 @@ use mesh_core::{destination::Protocol, inbound::InboundPolicy};
 
 use crate::snapshot::{Name, Snapshot};
 
-/// The policy of one pod: what its ports speak, and which of them are exported
-/// to whom.
-pub(crate) fn policy(snapshot: &Snapshot, pod: &Name) -> InboundPolicy {
+/// The policy of one pod; none while policies cannot be read. Of a pod that
+/// nobody knows nothing can be reached.
+pub(crate) fn policy(snapshot: &Snapshot, pod: &Name) -> Option<InboundPolicy> {
+    let policies = snapshot.policies.as_ref()?;
+    let mut policy = ports(snapshot, pod);
+    let Some(facts) = snapshot.pods.get(pod).map(|pod| &pod.policy) else {
+        return Some(policy);
+    };
+    let default = policies.default_of(&pod.0, facts);
+    policy.default_rules = default.rule().into_iter().collect();
+    for (port, restricted) in policies.restricted(&pod.0, facts) {
+        if let Some(protocol) = restricted.protocol {
+            policy.protocols.insert(port, protocol);
+        }
+        policy.servers.insert(port, restricted.rules);
+    }
+    let probes = facts.probes.iter();
+    policy.probes = probes
+        .map(|(port, path)| (*port, path.as_str().into()))
+        .collect();
+    Some(policy)
+}
+
+/// What its ports speak, and which of them are exported to whom.
+fn ports(snapshot: &Snapshot, pod: &Name) -> InboundPolicy {
     let mut policy = InboundPolicy::default();
     for (name, service) in &snapshot.services {
         if name.0 != pod.0 {
@@ -40,13 +62,16 @@ pub(crate) fn policy(snapshot: &Snapshot, pod: &Name) -> InboundPolicy {
 }
 
 #[cfg(test)]
+mod property;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixtures::snapshot;
 
     #[test]
     fn g16_exported_ports_are_those_of_exported_services() {
-        let policy = policy(&snapshot(), &("shop".to_owned(), "web-1".to_owned()));
+        let policy = policy(&snapshot(), &("shop".to_owned(), "web-1".to_owned())).unwrap();
         let mut exported: Vec<_> = policy
             .exported
             .keys()
@@ -61,6 +86,14 @@ mod tests {
     #[test]
     fn a_pod_that_nobody_knows_is_reached_by_nobody_from_outside() {
         let policy = policy(&snapshot(), &("shop".to_owned(), "ghost".to_owned()));
-        assert_eq!(policy, InboundPolicy::default());
+        assert_eq!(policy, Some(InboundPolicy::default()));
+    }
+
+    #[test]
+    fn while_policies_cannot_be_read_nothing_is_said() {
+        let mut unread = snapshot();
+        unread.policies = None;
+        let policy = policy(&unread, &("shop".to_owned(), "web-1".to_owned()));
+        assert_eq!(policy, None);
     }
 }

@@ -6,7 +6,8 @@
 //! `mesh-roots` and the condition `mesh.dev/Exported` of Services.
 //!
 //! What it knows is in `snapshot.rs`; what it makes of it is decided by the
-//! pure functions of `destination.rs`, `exports.rs` and `inbound.rs`.
+//! pure functions of `destination.rs`, `exports.rs`, `inbound.rs` and
+//! `policy.rs`.
 
 mod authority;
 mod bootstrap;
@@ -20,6 +21,7 @@ mod feed;
 mod fixtures;
 mod inbound;
 mod metrics;
+mod policy;
 mod root;
 mod roots;
 mod rotation;

@@ -1,5 +1,6 @@
 //! What the control plane knows of its cluster at one time, as plain data.
 
+mod policy;
 mod read;
 
 use std::{
@@ -16,6 +17,9 @@ use mesh_core::{
     link::{Link, Links},
 };
 
+use crate::policy::{PodFacts, Policies};
+
+pub(crate) use policy::PolicyObjects;
 pub(crate) use read::{Objects, read};
 
 use crate::exports::Said;
@@ -37,6 +41,8 @@ pub(crate) struct Snapshot {
     /// Addresses of the API server, of nodes and of our own programs: nobody is
     /// led there from outside.
     pub(crate) reserved: HashSet<IpAddr>,
+    /// None while they cannot be read.
+    pub(crate) policies: Option<Policies>,
 }
 
 #[derive(Debug, Clone)]
@@ -112,6 +118,7 @@ pub(crate) struct Pod {
     pub(crate) skip_inbound: Vec<u16>,
     pub(crate) opaque: Vec<u16>,
     pub(crate) ips: Vec<IpAddr>,
+    pub(crate) policy: PodFacts,
 }
 
 /// A TrafficSplit.

@@ -164,15 +164,18 @@ impl InboundPolicies for Streams {
         let workload = workload.ok_or_else(|| Status::invalid_argument("no workload"))?;
         let name = (workload.namespace, workload.pod);
         let state = move |world: &World| {
-            // A pod that the cache does not have yet gets the strictest answer.
-            if let Some(pod) = world.snapshot.pods.get(&name)
-                && pod.identity.as_ref() != Some(&caller)
-            {
+            // One that the cache does not have yet asks again, and keeps what
+            // it knows.
+            let pod = world.snapshot.pods.get(&name);
+            let pod = pod.ok_or_else(|| Status::not_found("the workload is not known"))?;
+            if pod.identity.as_ref() != Some(&caller) {
                 return Err(Status::permission_denied(
                     "the workload is not the caller's",
                 ));
             }
             let policy = inbound::policy(&world.snapshot, &name);
+            let policy =
+                policy.ok_or_else(|| Status::unavailable("policies cannot be read yet"))?;
             Ok(inbound_policy_to_proto(&policy))
         };
         Ok(self.stream("inbound", state, None))

@@ -1,18 +1,22 @@
 //! The state of the cluster and of its peers, kept up to date by watches: the
 //! one thing that every stream looks at.
 
-use std::{fmt::Debug, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt::Debug, sync::Arc, time::Duration};
 
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use k8s_openapi::api::{
-    core::v1::{Pod, Service},
+    core::v1::{Namespace, Pod, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{
     Api, Client, Resource,
     runtime::{WatchStreamExt as _, reflector, reflector::Store, watcher},
 };
-use mesh_api::{link::Link, split::TrafficSplit};
+use mesh_api::{
+    link::Link,
+    policy::{AuthorizationPolicy, MeshTLSAuthentication, NetworkAuthentication, Server},
+    split::TrafficSplit,
+};
 use mesh_core::{cluster::ClusterName, identity::TrustDomain};
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -25,7 +29,7 @@ use tracing::{debug, warn};
 use crate::{
     destination::Remote,
     root::PublishedReceiver,
-    snapshot::{Objects, Snapshot, read},
+    snapshot::{Objects, PolicyObjects, Snapshot, read},
 };
 
 /// Changes that come within this time are taken together.
@@ -61,6 +65,15 @@ struct Stores {
     pods: Store<Pod>,
     splits: Store<TrafficSplit>,
     links: Store<Link>,
+    policies: PolicyStores,
+}
+
+struct PolicyStores {
+    namespaces: Store<Namespace>,
+    servers: Store<Server>,
+    authorizations: Store<AuthorizationPolicy>,
+    mesh_tls: Store<MeshTLSAuthentication>,
+    networks: Store<NetworkAuthentication>,
 }
 
 /// Starts the watches and sends a new world to `into` after every change of
@@ -79,6 +92,13 @@ pub(crate) fn follow(
         pods: store(Api::all(client.clone()), &changed, tasks),
         splits: store(Api::all(client.clone()), &changed, tasks),
         links: store(Api::all(client.clone()), &changed, tasks),
+        policies: PolicyStores {
+            namespaces: store(Api::all(client.clone()), &changed, tasks),
+            servers: store(Api::all(client.clone()), &changed, tasks),
+            authorizations: store(Api::all(client.clone()), &changed, tasks),
+            mesh_tls: store(Api::all(client.clone()), &changed, tasks),
+            networks: store(Api::all(client.clone()), &changed, tasks),
+        },
     };
     tasks.spawn(rebuild(stores, own, into, remote, changed));
 }
@@ -125,6 +145,7 @@ async fn rebuild(
     changed: Arc<Notify>,
 ) {
     stores.wait_until_ready().await;
+    let mut problems = BTreeSet::new();
     loop {
         let roots = own.roots.borrow_and_update().clone();
         let snapshot = read(
@@ -133,6 +154,7 @@ async fn rebuild(
             &own.trust_domain,
             &roots.der,
         );
+        report(&mut problems, &snapshot);
         let remote_now = remote.borrow_and_update().clone();
         debug!(
             services = snapshot.services.len(),
@@ -161,9 +183,13 @@ impl Stores {
         let custom = async {
             let _ = self.links.wait_until_ready().await;
             let _ = self.splits.wait_until_ready().await;
+            self.policies.wait_until_ready().await;
         };
         if timeout(OPTIONAL, custom).await.is_err() {
-            warn!("Links or TrafficSplits cannot be read yet; going on without them");
+            warn!(
+                "some custom resources cannot be read yet; going on without them, \
+                 but no sidecar is told a policy before policies are known"
+            );
         }
     }
 
@@ -174,6 +200,41 @@ impl Stores {
             pods: self.pods.state(),
             splits: self.splits.state(),
             links: self.links.state(),
+            policies: self.policies.objects(),
         }
     }
+}
+
+impl PolicyStores {
+    async fn wait_until_ready(&self) {
+        let _ = self.namespaces.wait_until_ready().await;
+        let _ = self.servers.wait_until_ready().await;
+        let _ = self.authorizations.wait_until_ready().await;
+        let _ = self.mesh_tls.wait_until_ready().await;
+        let _ = self.networks.wait_until_ready().await;
+    }
+
+    /// None until all are known: with some of them missing a pod would be more
+    /// open than it should be.
+    fn objects(&self) -> Option<PolicyObjects> {
+        self.wait_until_ready().now_or_never()?;
+        Some(PolicyObjects {
+            namespaces: self.namespaces.state(),
+            servers: self.servers.state(),
+            authorizations: self.authorizations.state(),
+            mesh_tls: self.mesh_tls.state(),
+            networks: self.networks.state(),
+        })
+    }
+}
+
+/// Says what is wrong with policies, once for as long as it is.
+fn report(known: &mut BTreeSet<String>, snapshot: &Snapshot) {
+    let policies = snapshot.policies.as_ref();
+    let problems = policies.map(|policies| policies.problems.clone());
+    let problems = problems.unwrap_or_default();
+    for problem in problems.difference(known) {
+        warn!("{problem}");
+    }
+    *known = problems;
 }

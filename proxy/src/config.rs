@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use mesh_core::{authorization::DefaultPolicy, inbound::InboundPolicy};
 use mesh_dataplane::control::WorkloadConfig;
 
 /// The sidecar of a meshed pod
@@ -40,6 +41,10 @@ pub struct Config {
     /// How many seconds connections may take to end after SIGTERM
     #[arg(long, env = "MESH_GRACE_SECONDS", default_value = "25")]
     pub grace_seconds: u64,
+    /// Who may reach the pod before the control plane has said it; nobody,
+    /// unless it is given
+    #[arg(long, env = "MESH_DEFAULT_INBOUND_POLICY")]
+    pub default_inbound_policy: Option<DefaultPolicy>,
 }
 
 impl Config {
@@ -50,6 +55,15 @@ impl Config {
 
     pub(crate) const fn grace(&self) -> Duration {
         Duration::from_secs(self.grace_seconds)
+    }
+
+    /// What holds before the control plane has said anything. A namespace's
+    /// default is not known here, so that without one nobody is admitted; no
+    /// application runs before its sidecar has a policy.
+    pub(crate) fn first_policy(&self) -> InboundPolicy {
+        self.default_inbound_policy
+            .map(InboundPolicy::of_default)
+            .unwrap_or_default()
     }
 }
 

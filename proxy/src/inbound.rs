@@ -3,6 +3,9 @@
 
 mod application;
 mod direct;
+mod permit;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io,
@@ -15,14 +18,14 @@ use std::{
 use http::{Method, Request};
 use hyper::body::Incoming;
 use mesh_core::{
-    identity::SpiffeId,
+    destination::Protocol,
     inbound::{InboundPolicy, Refusal},
 };
 use mesh_dataplane::trust::Standing;
 use mesh_net::{
     accept::{Accepted, Acceptor},
     copy::copy,
-    original::original_destination,
+    original::{canonical, original_destination},
     replay::Replay,
 };
 use mesh_runtime::Shutdown;
@@ -31,6 +34,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, debug_span};
 
+use self::permit::Caller;
 use crate::{
     PolicyReceiver,
     access::{Line, answered},
@@ -51,6 +55,8 @@ pub(crate) struct Inbound {
     pub(crate) listening: u16,
     pub(crate) application: plain::Clients,
     pub(crate) policy: PolicyReceiver,
+    /// What holds before the control plane has said anything.
+    pub(crate) first_policy: Arc<InboundPolicy>,
     pub(crate) metrics: Metrics,
 }
 
@@ -63,6 +69,12 @@ enum Ended {
     /// No `mesh/1` peer.
     #[error("no mesh/1 handshake: {0}")]
     Handshake(&'static str),
+    /// Policy does not admit the client.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Policy no longer admits the client.
+    #[error("the policy that admitted the client was withdrawn")]
+    Withdrawn,
     #[error(transparent)]
     Io(io::Error),
     #[error(transparent)]
@@ -97,8 +109,9 @@ impl Inbound {
         shutdown: Shutdown,
     ) {
         let _open = self.metrics.open("inbound");
-        let Accepted { stream, slot, .. } = accepted;
-        if let Err(ended) = self.clone().carry(stream, tasks, &shutdown).await {
+        let Accepted { stream, peer, slot } = accepted;
+        let from = canonical(peer).ip();
+        if let Err(ended) = self.clone().carry(stream, from, tasks, &shutdown).await {
             if let Some(reason) = ended.refusal() {
                 self.metrics.refused("inbound", reason);
             }
@@ -110,6 +123,7 @@ impl Inbound {
     async fn carry(
         self: Arc<Self>,
         stream: TcpStream,
+        from: IpAddr,
         tasks: TaskTracker,
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
@@ -117,9 +131,9 @@ impl Inbound {
         // Without a record the connection was not redirected.
         let original = original_destination(&stream).unwrap_or(local);
         if original.port() == self.listening {
-            self.peer(stream, tasks, shutdown).await
+            self.peer(stream, from, tasks, shutdown).await
         } else {
-            self.unmeshed(stream, original, shutdown).await
+            self.unmeshed(stream, from, original, shutdown).await
         }
     }
 
@@ -127,6 +141,7 @@ impl Inbound {
     async fn peer(
         self: Arc<Self>,
         stream: TcpStream,
+        from: IpAddr,
         tasks: TaskTracker,
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
@@ -140,6 +155,10 @@ impl Inbound {
         let standing = Standing::new(&self.tls, PeerChain::of_client(&session, &trust));
         let client = Arc::new(direct::Client {
             labels: BackendLabels::inbound(&client),
+            caller: Caller {
+                identity: Some(client.clone()),
+                address: from,
+            },
             id: client,
         });
         let answer = |request: Request<Incoming>| {
@@ -160,6 +179,7 @@ impl Inbound {
     async fn unmeshed(
         self: Arc<Self>,
         stream: TcpStream,
+        from: IpAddr,
         original: SocketAddr,
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
@@ -168,20 +188,24 @@ impl Inbound {
         {
             return Err(Ended::Address(original));
         }
-        let declared = self.policy().protocol(original.port());
+        let caller = Caller {
+            identity: None,
+            address: from,
+        };
+        let readable = self.readable(&caller, original.port())?;
         let mut stream = Replay::new(stream);
-        let spoken = spoken(&mut stream, declared).await.map_err(Ended::Io)?;
+        let spoken = spoken(&mut stream, readable).await.map_err(Ended::Io)?;
         if spoken == Spoken::Opaque {
-            let server = mesh_net::socket::connect(original, plain::CONNECT).await;
-            let mut server = server.map_err(Ended::Io)?;
-            let copied = copy(&mut stream, &mut server).await;
-            return copied.map(drop).map_err(Ended::Io);
+            return self.unmeshed_bytes(stream, &caller, original).await;
         }
-        let labels = Arc::new(BackendLabels::inbound(""));
+        let client = Arc::new(application::Unmeshed {
+            labels: BackendLabels::inbound(""),
+            caller,
+            server: original,
+        });
         let answer = |request| {
             let line = Line::request("inbound", "", &request);
-            let answering =
-                application::answer_unmeshed(self.clone(), labels.clone(), original, request);
+            let answering = application::answer_unmeshed(self.clone(), client.clone(), request);
             async move { answered(line, answering.await) }
         };
         serve::http(stream, spoken, shutdown, answer)
@@ -189,14 +213,37 @@ impl Inbound {
             .map_err(Ended::Http)
     }
 
-    /// Whether `client` may reach `port`, by the policy of now.
-    fn authorize(&self, client: &SpiffeId, port: u16) -> Result<(), Refusal> {
-        let trust = self.tls.trust();
-        self.policy().authorize(trust.local(), client, port)
+    /// How to read what `caller` sends to `port`. What it says in HTTP is
+    /// answered, if only by a refusal; other bytes need not be read in vain.
+    fn readable(&self, caller: &Caller, port: u16) -> Result<Protocol, Ended> {
+        let (policy, trust) = (self.policy(), self.tls.trust());
+        let decision = policy.authorize(trust.local(), caller.as_client(), port);
+        match (policy.protocol(port), decision) {
+            // The kubelet speaks HTTP wherever it asks.
+            (Protocol::Opaque, Err(_)) if policy.is_probed(port) => Ok(Protocol::Detect),
+            (Protocol::Opaque, Err(refusal)) => Err(refusal.into()),
+            (protocol, _) => Ok(protocol),
+        }
+    }
+
+    async fn unmeshed_bytes(
+        self: Arc<Self>,
+        mut stream: Replay<TcpStream>,
+        caller: &Caller,
+        server: SocketAddr,
+    ) -> Result<(), Ended> {
+        let mut permit = self.permit(caller, server.port())?;
+        let server = mesh_net::socket::connect(server, plain::CONNECT).await;
+        let mut server = server.map_err(Ended::Io)?;
+        tokio::select! {
+            copied = copy(&mut stream, &mut server) => copied.map(drop).map_err(Ended::Io),
+            () = permit.withdrawn() => Err(Ended::Withdrawn),
+        }
     }
 
     fn policy(&self) -> Arc<InboundPolicy> {
-        self.policy.borrow().clone().unwrap_or_default()
+        let known = self.policy.borrow().clone();
+        known.unwrap_or_else(|| self.first_policy.clone())
     }
 
     /// Where the application listens: on the pod's address, never on loopback.
@@ -211,7 +258,9 @@ impl Ended {
         match self {
             Self::Address(_) => Some("address"),
             Self::Handshake(reason) => Some(reason),
-            Self::Io(_) | Self::Http(_) => None,
+            Self::Refused(refusal) => Some(refusal.as_str()),
+            // It is counted where it is noticed.
+            Self::Withdrawn | Self::Io(_) | Self::Http(_) => None,
         }
     }
 }

@@ -156,6 +156,7 @@ fn inbound(
         listening: config.inbound_addr.port(),
         application: plain::Clients::default(),
         policy,
+        first_policy: Arc::new(config.first_policy()),
         metrics,
     }
 }

@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     streams: Family<BackendLabels, Counter>,
     refused: Family<Refused, Counter>,
+    audited: Counter,
     attempts_failed: Family<Refused, Counter>,
     pub(crate) links: LinkMetrics,
 }
@@ -109,6 +110,11 @@ impl Metrics {
             refused,
         );
         proxy.register(
+            "audited",
+            "Connections and requests that only an audit policy let in",
+            metrics.audited.clone(),
+        );
+        proxy.register(
             "attempts_failed",
             "Attempts to reach an endpoint that failed before anything was sent",
             metrics.attempts_failed.clone(),
@@ -141,6 +147,10 @@ impl Metrics {
     pub(crate) fn refused(&self, direction: &'static str, reason: &'static str) {
         let labels = Refused { direction, reason };
         self.refused.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn audited(&self) {
+        self.audited.inc();
     }
 
     pub(crate) fn attempt_failed(&self, reason: &'static str) {

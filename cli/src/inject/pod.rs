@@ -1,7 +1,10 @@
 //! Adds the sidecar to one pod.
 
 use mesh_api::names;
-use mesh_core::ports;
+use mesh_core::{
+    authorization::{DefaultPolicy, InvalidDefaultPolicy},
+    ports,
+};
 use serde_json::{Map, Value, json};
 
 use super::{Outcome, port_list::PortList};
@@ -68,12 +71,12 @@ pub(super) fn inject(pod: &mut Value, images: &Images) -> Result<Outcome, Invali
         return Ok(Outcome::LeftAlone(reason));
     }
     let before = pod.clone();
-    let skipped = SkippedPorts::of(pod)?;
+    let settings = Settings::of(pod)?;
     if is_meshed(pod) {
         remove_sidecar(pod)?;
     }
     check(pod)?;
-    add_sidecar(pod, &skipped, images)?;
+    add_sidecar(pod, &settings, images)?;
     Ok(if *pod == before {
         Outcome::Unchanged
     } else {
@@ -104,13 +107,16 @@ fn left_alone(pod: &Value) -> Result<Option<&'static str>, InvalidPod> {
     }
 }
 
-/// Ports whose traffic does not pass the sidecar.
-struct SkippedPorts {
-    inbound: PortList,
-    outbound: PortList,
+/// What the pod's annotations ask for.
+struct Settings {
+    /// Ports whose traffic does not pass the sidecar.
+    skip_inbound: PortList,
+    skip_outbound: PortList,
+    /// Who is admitted while the control plane has not said anything.
+    default_inbound_policy: Option<DefaultPolicy>,
 }
 
-impl SkippedPorts {
+impl Settings {
     fn of(pod: &Value) -> Result<Self, InvalidPod> {
         let ports = |name| {
             annotation(pod, name)?
@@ -122,10 +128,22 @@ impl SkippedPorts {
                 })
         };
         Ok(Self {
-            inbound: ports(names::SKIP_INBOUND_PORTS)?,
-            outbound: ports(names::SKIP_OUTBOUND_PORTS)?,
+            skip_inbound: ports(names::SKIP_INBOUND_PORTS)?,
+            skip_outbound: ports(names::SKIP_OUTBOUND_PORTS)?,
+            default_inbound_policy: default_inbound_policy(pod)?,
         })
     }
+}
+
+fn default_inbound_policy(pod: &Value) -> Result<Option<DefaultPolicy>, InvalidPod> {
+    let name = names::DEFAULT_INBOUND_POLICY;
+    annotation(pod, name)?
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: InvalidDefaultPolicy| InvalidPod::Annotation {
+            name,
+            reason: error.to_string(),
+        })
 }
 
 fn annotation<'a>(pod: &'a Value, name: &'static str) -> Result<Option<&'a str>, InvalidPod> {
@@ -160,9 +178,12 @@ fn remove_sidecar(pod: &mut Value) -> Result<(), InvalidPod> {
     Ok(())
 }
 
-fn add_sidecar(pod: &mut Value, skipped: &SkippedPorts, images: &Images) -> Result<(), InvalidPod> {
+fn add_sidecar(pod: &mut Value, settings: &Settings, images: &Images) -> Result<(), InvalidPod> {
     let spec = entry(pod, "spec")?;
-    let containers = [redirect_container(skipped, images), proxy_container(images)];
+    let containers = [
+        redirect_container(settings, images),
+        proxy_container(settings, images),
+    ];
     // In front of all others: what they send is redirected too, and needs the
     // sidecar to be up.
     list(spec, "initContainers", "spec.initContainers")?.splice(0..0, containers);
@@ -179,10 +200,10 @@ fn add_sidecar(pod: &mut Value, skipped: &SkippedPorts, images: &Images) -> Resu
     Ok(())
 }
 
-fn redirect_container(skipped: &SkippedPorts, images: &Images) -> Value {
+fn redirect_container(settings: &Settings, images: &Images) -> Value {
     let env: Vec<Value> = [
-        ("MESH_SKIP_INBOUND_PORTS", &skipped.inbound),
-        ("MESH_SKIP_OUTBOUND_PORTS", &skipped.outbound),
+        ("MESH_SKIP_INBOUND_PORTS", &settings.skip_inbound),
+        ("MESH_SKIP_OUTBOUND_PORTS", &settings.skip_outbound),
     ]
     .into_iter()
     .filter(|(_, ports)| !ports.is_empty())
@@ -210,13 +231,19 @@ fn redirect_container(skipped: &SkippedPorts, images: &Images) -> Value {
     container
 }
 
-fn proxy_container(images: &Images) -> Value {
+fn proxy_container(settings: &Settings, images: &Images) -> Value {
+    let mut env = downward_env();
+    let policy = settings.default_inbound_policy;
+    env.extend(
+        policy
+            .map(|policy| json!({"name": "MESH_DEFAULT_INBOUND_POLICY", "value": policy.as_str()})),
+    );
     json!({
         "name": names::PROXY_CONTAINER,
         "image": images.of(names::PROXY_CONTAINER),
         "imagePullPolicy": "IfNotPresent",
         "restartPolicy": "Always",
-        "env": downward_env(),
+        "env": env,
         "ports": [
             container_port(&(names::PROXY_CONTAINER, ports::INBOUND)),
             container_port(&(ADMIN_PORT, ports::ADMIN)),

@@ -358,3 +358,21 @@ fn c2_injection_is_idempotent_for_pods_of_every_shape() {
         );
     }
 }
+
+#[test]
+fn c3_the_sidecar_learns_the_default_policy_of_its_pod() {
+    let with = |policy: &str| {
+        let annotations = format!("{{mesh.dev/default-inbound-policy: {policy}}}");
+        pod("{containers: [{name: a}]}").replace(
+            "name: p\n",
+            &format!("name: p\n  annotations: {annotations}\n"),
+        )
+    };
+    let after = value(&inject(&with("deny")).text);
+    let env = after["spec"]["initContainers"][1]["env"]
+        .as_array()
+        .unwrap();
+    let expected = json!({"name": "MESH_DEFAULT_INBOUND_POLICY", "value": "deny"});
+    assert!(env.contains(&expected), "{env:?}");
+    assert!(refused(&with("closed")).contains("mesh.dev/default-inbound-policy"));
+}

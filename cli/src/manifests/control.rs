@@ -110,7 +110,17 @@ fn cluster_rules() -> Value {
             "resources": ["trafficsplits"],
             "verbs": ["get", "list", "watch"],
         },
-        {"apiGroups": ["mesh.dev"], "resources": ["links"], "verbs": ["get", "list", "watch"]},
+        {
+            "apiGroups": ["mesh.dev"],
+            "resources": [
+                "links",
+                "servers",
+                "authorizationpolicies",
+                "meshtlsauthentications",
+                "networkauthentications",
+            ],
+            "verbs": ["get", "list", "watch"],
+        },
         {
             "apiGroups": ["mesh.dev"],
             "resources": ["links/status"],

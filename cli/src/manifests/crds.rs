@@ -1,7 +1,11 @@
 //! The custom resources.
 
 use kube::CustomResourceExt;
-use mesh_api::{link::Link, split::TrafficSplit};
+use mesh_api::{
+    link::Link,
+    policy::{AuthorizationPolicy, MeshTLSAuthentication, NetworkAuthentication, Server},
+    split::TrafficSplit,
+};
 use serde_json::Value;
 
 /// All custom resource definitions that the mesh brings.
@@ -9,7 +13,15 @@ use serde_json::Value;
 /// # Errors
 /// If one cannot be written as JSON, which no input can cause.
 pub(crate) fn definitions() -> serde_json::Result<Vec<Value>> {
-    [Link::crd(), TrafficSplit::crd()]
+    let definitions = [
+        Link::crd(),
+        TrafficSplit::crd(),
+        Server::crd(),
+        AuthorizationPolicy::crd(),
+        MeshTLSAuthentication::crd(),
+        NetworkAuthentication::crd(),
+    ];
+    definitions
         .iter()
         .map(|definition| {
             let mut definition = serde_json::to_value(definition)?;

@@ -24,7 +24,9 @@ use mesh_core::{
 use tracing::warn;
 
 use super::{
-    Export, Member, Mirror, Name, Pod, Said, Service, ServicePort, Slice, Snapshot, Split, Standing,
+    Export, Member, Mirror, Name, Pod, PolicyObjects, Said, Service, ServicePort, Slice, Snapshot,
+    Split, Standing,
+    policy::{pod_facts, policies},
 };
 
 /// Ports on which the server usually speaks first, or that are no HTTP.
@@ -37,6 +39,8 @@ pub(crate) struct Objects {
     pub(crate) pods: Vec<Arc<KubePod>>,
     pub(crate) splits: Vec<Arc<TrafficSplit>>,
     pub(crate) links: Vec<Arc<KubeLink>>,
+    /// None while they cannot be read.
+    pub(crate) policies: Option<PolicyObjects>,
 }
 
 /// What `objects` say. What is malformed is left out.
@@ -82,6 +86,10 @@ pub(crate) fn read(
         splits: splits(&objects.splits),
         links: links(&objects.links, cluster, trust_domain, roots),
         reserved: reserved(objects),
+        policies: objects
+            .policies
+            .as_ref()
+            .map(|objects| policies(objects, trust_domain)),
     }
 }
 
@@ -157,6 +165,7 @@ fn pod(object: &KubePod, trust_domain: &TrustDomain) -> Pod {
         skip_inbound: ports(object.annotations().get(names::SKIP_INBOUND_PORTS)),
         opaque: ports(object.annotations().get(names::OPAQUE_PORTS)),
         ips: ips.filter_map(|ip| ip.ip.parse().ok()).collect(),
+        policy: pod_facts(object),
     }
 }
 

@@ -33,6 +33,8 @@ pub const OPAQUE_PORTS: &str = "mesh.dev/opaque-ports";
 pub const SKIP_INBOUND_PORTS: &str = "mesh.dev/skip-inbound-ports";
 /// On a pod: outbound ports that bypass the sidecar.
 pub const SKIP_OUTBOUND_PORTS: &str = "mesh.dev/skip-outbound-ports";
+/// On a pod, else its namespace: who may reach ports that no Server is about.
+pub const DEFAULT_INBOUND_POLICY: &str = "mesh.dev/default-inbound-policy";
 
 /// ConfigMap in each meshed namespace: [`ROOTS_BUNDLE`], [`ROOTS_TRUST_DOMAIN`].
 pub const ROOTS_CONFIG_MAP: &str = "mesh-roots";

@@ -83,6 +83,27 @@ impl SpiffeId {
     pub const fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }
+
+    /// The namespace that it names.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.names().0
+    }
+
+    /// The ServiceAccount that it names.
+    #[must_use]
+    pub fn service_account(&self) -> &str {
+        self.names().1
+    }
+
+    fn names(&self) -> (&str, &str) {
+        let path = "spiffe://".len() + self.trust_domain.as_str().len() + "/ns/".len();
+        let names = self
+            .uri
+            .get(path..)
+            .and_then(|path| path.split_once("/sa/"));
+        names.unwrap_or_default()
+    }
 }
 
 impl FromStr for SpiffeId {
@@ -157,6 +178,12 @@ mod tests {
         let id: SpiffeId = "spiffe://west/ns/shop/sa/web".parse().unwrap();
         assert_eq!(id.as_uri(), "spiffe://west/ns/shop/sa/web");
         assert_eq!(id.trust_domain().as_str(), "west");
+        assert_eq!((id.namespace(), id.service_account()), ("shop", "web"));
+        let named_sa: SpiffeId = "spiffe://sa/ns/sa/sa/sa".parse().unwrap();
+        assert_eq!(
+            (named_sa.namespace(), named_sa.service_account()),
+            ("sa", "sa")
+        );
     }
 
     #[test]

@@ -1,21 +1,44 @@
 //! Who may reach which port of a pod.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
+    authorization::{Client, DefaultPolicy, Rule},
     destination::Protocol,
-    identity::{SpiffeId, TrustDomain},
+    identity::TrustDomain,
     ports::is_proxy_port,
 };
 
-/// What the control plane says of one pod's ports.
+/// What the control plane says of one pod's ports. The default value admits
+/// nobody.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InboundPolicy {
     /// What each declared port speaks.
     pub protocols: HashMap<u16, Protocol>,
-    /// What a linked cluster may reach, by trust domain and port, with the
-    /// Service under which it is exported.
+    /// What a linked cluster may reach at most, by trust domain and port, with
+    /// the Service under which it is exported.
     pub exported: HashMap<(TrustDomain, u16), Arc<str>>,
+    /// Who may reach a port that is not in [`servers`](Self::servers).
+    pub default_rules: Vec<Rule>,
+    /// Who may reach the ports about which a Server says something.
+    pub servers: HashMap<u16, Vec<Rule>>,
+    /// Ports and paths that the kubelet asks for the pod's health.
+    pub probes: HashSet<(u16, Arc<str>)>,
+}
+
+/// The path of the health service of gRPC, which the kubelet knows too.
+pub const GRPC_HEALTH: &str = "/grpc.health.v1.Health/Check";
+
+/// Why a client is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission<'a> {
+    /// A rule says so.
+    Rule(&'a Rule),
+    /// It asks for the pod's health, as the pod's spec says.
+    Probe,
 }
 
 /// Why a connection or request is refused.
@@ -27,30 +50,102 @@ pub enum Refusal {
     /// The caller belongs to another cluster and the port is not exported to it.
     #[error("the port is not exported to the caller's cluster")]
     NotExported,
+    /// No rule admits the caller to the port.
+    #[error("no policy admits the caller to the port")]
+    NotAuthorized,
+}
+
+impl Refusal {
+    /// A label for metrics; the set of values is closed.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ProxyPort => "proxy-port",
+            Self::NotExported => "not-exported",
+            Self::NotAuthorized => "not-authorized",
+        }
+    }
 }
 
 impl InboundPolicy {
+    /// What holds of a pod of which only the default policy is known.
+    #[must_use]
+    pub fn of_default(policy: DefaultPolicy) -> Self {
+        Self {
+            default_rules: policy.rule().into_iter().collect(),
+            ..Self::default()
+        }
+    }
+
     /// Whether `client` may reach `port` of this pod, whose cluster's trust
-    /// domain is `local`. Without a policy from the control plane (the default
-    /// value) no foreign caller may reach anything.
+    /// domain is `local`, and by which rule.
     ///
     /// # Errors
     /// Says why not.
     pub fn authorize(
         &self,
         local: &TrustDomain,
-        client: &SpiffeId,
+        client: Client<'_>,
         port: u16,
-    ) -> Result<(), Refusal> {
+    ) -> Result<&Rule, Refusal> {
         if is_proxy_port(port) {
             return Err(Refusal::ProxyPort);
         }
-        let caller = client.trust_domain();
-        if caller == local || self.exported.contains_key(&(caller.clone(), port)) {
-            Ok(())
-        } else {
-            Err(Refusal::NotExported)
+        if let Some(identity) = client.identity
+            && identity.trust_domain() != local
+            && !self
+                .exported
+                .contains_key(&(identity.trust_domain().clone(), port))
+        {
+            return Err(Refusal::NotExported);
         }
+        self.rules(port)
+            .iter()
+            .find(|rule| rule.admits(local, client))
+            .ok_or(Refusal::NotAuthorized)
+    }
+
+    /// Whether `client` may send a request to `port`. Besides what
+    /// [`authorize`](Self::authorize) says, clients without an identity may ask
+    /// for the pod's health: the kubelet is one.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn authorize_request(
+        &self,
+        local: &TrustDomain,
+        client: Client<'_>,
+        port: u16,
+        method: &str,
+        path_and_query: &str,
+    ) -> Result<Admission<'_>, Refusal> {
+        match self.authorize(local, client, port) {
+            Err(Refusal::NotAuthorized)
+                if client.identity.is_none() && self.is_probe(port, method, path_and_query) =>
+            {
+                Ok(Admission::Probe)
+            }
+            decision => decision.map(Admission::Rule),
+        }
+    }
+
+    /// Whether the kubelet asks anything of `port`.
+    #[must_use]
+    pub fn is_probed(&self, port: u16) -> bool {
+        self.probes.iter().any(|(probed, _)| *probed == port)
+    }
+
+    fn is_probe(&self, port: u16, method: &str, path_and_query: &str) -> bool {
+        let expected = if path_and_query == GRPC_HEALTH {
+            "POST"
+        } else {
+            "GET"
+        };
+        method == expected && self.probes.contains(&(port, path_and_query.into()))
+    }
+
+    fn rules(&self, port: u16) -> &[Rule] {
+        self.servers.get(&port).unwrap_or(&self.default_rules)
     }
 
     /// What `port` speaks.
@@ -64,40 +159,4 @@ impl InboundPolicy {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn g16_a_foreign_caller_reaches_exported_ports_only() {
-        let local: TrustDomain = "east".parse().unwrap();
-        let west: TrustDomain = "west".parse().unwrap();
-        let policy = InboundPolicy {
-            exported: [((west, 8080), "shop/web".into())].into(),
-            ..InboundPolicy::default()
-        };
-        let check = |client: &str, port| policy.authorize(&local, &client.parse().unwrap(), port);
-        let own = "spiffe://east/ns/shop/sa/client";
-        let linked = "spiffe://west/ns/shop/sa/client";
-        let other = "spiffe://north/ns/shop/sa/client";
-
-        assert_eq!(check(own, 8080), Ok(()));
-        assert_eq!(check(own, 9000), Ok(()));
-        assert_eq!(check(linked, 8080), Ok(()));
-        assert_eq!(check(linked, 9000), Err(Refusal::NotExported));
-        assert_eq!(check(other, 8080), Err(Refusal::NotExported));
-        for port in [4140, 4143, 4190, 4191] {
-            assert_eq!(check(own, port), Err(Refusal::ProxyPort));
-            assert_eq!(check(linked, port), Err(Refusal::ProxyPort));
-        }
-    }
-
-    #[test]
-    fn c3_without_a_policy_no_foreign_caller_is_admitted() {
-        let refused = InboundPolicy::default().authorize(
-            &"east".parse().unwrap(),
-            &"spiffe://west/ns/shop/sa/client".parse().unwrap(),
-            8080,
-        );
-        assert_eq!(refused, Err(Refusal::NotExported));
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@
 //! Main types: [`identity::SpiffeId`], [`endpoint::EndpointId`] with
 //! [`endpoint::LinkPrefix`], [`destination::Destination`], [`link::Links`].
 
+pub mod authorization;
 pub mod balance;
 pub mod cluster;
 pub mod destination;

@@ -11,6 +11,7 @@ mod gateways;
 pub(crate) mod installed;
 mod intruder;
 mod outages;
+mod policy;
 mod refusals;
 mod repeated;
 mod rotation;

@@ -16,7 +16,10 @@ use mesh_wire::{
 };
 use tracing::debug;
 
-use super::{Inbound, direct};
+use super::{
+    Inbound, direct,
+    permit::{Caller, RequestPermit},
+};
 use crate::{
     body::{answer as our_answer, pass},
     metrics::BackendLabels,
@@ -25,11 +28,12 @@ use crate::{
 /// Passes on the request of a verified peer, and says who it is.
 ///
 /// # Errors
-/// If the application takes no connection, so that nothing was sent, or if it
-/// ends without an answer.
+/// If the application takes no connection, so that nothing was sent, or if
+/// there is no answer before it, or the permit, ends.
 pub(super) async fn answer_peer(
     inbound: &Inbound,
     client: &direct::Client,
+    mut permit: RequestPermit,
     server: SocketAddr,
     carried: Carried,
     request: Request<Incoming>,
@@ -43,7 +47,9 @@ pub(super) async fn answer_peer(
         Carried::Http1 | Carried::Tcp | Carried::Connect => Version::HTTP_11,
     };
     let request = Request::from_parts(head, pass(body));
-    let response = match inbound.application.request(server, request).await {
+    let answering = inbound.application.request(server, request);
+    let answer = permit.hold(answering).await.ok_or(Reason::BrokenOff)?;
+    let response = match answer {
         Ok(response) => response,
         Err(error) if error.is_connect() => {
             debug!(%server, %error, "application");
@@ -55,16 +61,32 @@ pub(super) async fn answer_peer(
         }
     };
     inbound.metrics.answered(&client.labels, response.status());
-    Ok(clean_answer(response))
+    Ok(clean_answer(response).map(|body| permit.watch(body)))
+}
+
+/// A client without a sidecar, and where it wants to go.
+pub(super) struct Unmeshed {
+    pub(super) labels: BackendLabels,
+    pub(super) caller: Caller,
+    pub(super) server: SocketAddr,
 }
 
 /// Passes on the request of a client without a sidecar: nobody vouches for it.
 pub(super) async fn answer_unmeshed(
     inbound: Arc<Inbound>,
-    labels: Arc<BackendLabels>,
-    server: SocketAddr,
+    client: Arc<Unmeshed>,
     request: Request<Incoming>,
 ) -> Response<Body> {
+    let server = client.server;
+    let permit = inbound.permit_request(&client.caller, server.port(), &request);
+    let mut permit = match permit {
+        Ok(permit) => permit,
+        Err(refusal) => {
+            debug!(client = %client.caller.address, %server, %refusal, "refused");
+            inbound.metrics.refused("inbound", refusal.as_str());
+            return direct::refusal(Reason::NotAllowed);
+        }
+    };
     let (mut head, body) = request.into_parts();
     let version = head.version;
     if complete(&mut head, server).is_err() || clean(&mut head).is_err() {
@@ -72,14 +94,16 @@ pub(super) async fn answer_unmeshed(
     }
     head.version = version;
     let request = Request::from_parts(head, pass(body));
-    let response = match inbound.application.request(server, request).await {
-        Ok(response) => clean_answer(response),
-        Err(error) => {
+    let answering = inbound.application.request(server, request);
+    let response = match permit.hold(answering).await {
+        Some(Ok(response)) => clean_answer(response).map(|body| permit.watch(body)),
+        None => return direct::refusal(Reason::NotAllowed),
+        Some(Err(error)) => {
             debug!(%server, %error, "application");
             our_answer(StatusCode::BAD_GATEWAY, "the application does not answer")
         }
     };
-    inbound.metrics.answered(&labels, response.status());
+    inbound.metrics.answered(&client.labels, response.status());
     response
 }
 

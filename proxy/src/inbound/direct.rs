@@ -15,7 +15,10 @@ use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::{Inbound, application};
+use super::{
+    Inbound, application,
+    permit::{Caller, Permit, RequestPermit},
+};
 use crate::{
     access::{Line, Went},
     body,
@@ -26,7 +29,14 @@ use crate::{
 /// The peer at the other end of a connection.
 pub(super) struct Client {
     pub(super) id: SpiffeId,
+    pub(super) caller: Caller,
     pub(super) labels: BackendLabels,
+}
+
+/// Why a stream gets no answer of the application.
+enum Declined {
+    Policy(Refusal),
+    Other(Reason),
 }
 
 /// Answers one stream.
@@ -37,38 +47,70 @@ pub(super) async fn answer(
     request: Request<Incoming>,
 ) -> Response<Body> {
     let result = match admit(&inbound, &client, &request) {
-        Ok((server, Carried::Tcp)) if request.method() == Method::CONNECT => {
-            tcp(&inbound, &client, &tasks, server, request).await
+        Ok(admitted) => {
+            let answer = lead(&inbound, &client, &tasks, admitted, request).await;
+            answer.map_err(Declined::Other)
         }
-        Ok((_, Carried::Tcp | Carried::Connect)) => Err(Reason::BadRequest),
-        Ok(_) if request.method() == Method::CONNECT => Err(Reason::BadRequest),
-        Ok((server, carried)) => {
-            application::answer_peer(&inbound, &client, server, carried, request).await
-        }
-        Err(reason) => Err(reason),
+        Err(declined) => Err(declined),
     };
-    result.unwrap_or_else(|reason| {
-        inbound.metrics.refused("inbound", reason.as_str());
-        refusal(reason)
+    result.unwrap_or_else(|declined| {
+        inbound.metrics.refused("inbound", declined.label());
+        refusal(declined.reason())
     })
+}
+
+/// A stream that policy lets in, and where it leads.
+struct Admitted {
+    permit: Permit,
+    server: SocketAddr,
+    carried: Carried,
 }
 
 /// Where the stream leads, if policy lets the client go there.
 fn admit(
-    inbound: &Inbound,
+    inbound: &Arc<Inbound>,
     client: &Client,
     request: &Request<Incoming>,
-) -> Result<(SocketAddr, Carried), Reason> {
-    let port = mesh1::port(request.headers()).ok_or(Reason::BadRequest)?;
-    let carried = Carried::from_headers(request.headers()).ok_or(Reason::BadRequest)?;
-    inbound
-        .authorize(&client.id, port)
-        .map_err(|refusal: Refusal| {
-            debug!(client = %client.id, port, %refusal, "refused");
-            Reason::NotAllowed
-        })?;
-    let server = inbound.application(port).ok_or(Reason::ConnectFailed)?;
-    Ok((server, carried))
+) -> Result<Admitted, Declined> {
+    let bad = || Declined::Other(Reason::BadRequest);
+    let port = mesh1::port(request.headers()).ok_or_else(bad)?;
+    let carried = Carried::from_headers(request.headers()).ok_or_else(bad)?;
+    let permit = inbound.permit(&client.caller, port).map_err(|refusal| {
+        debug!(client = %client.id, port, %refusal, "refused");
+        Declined::Policy(refusal)
+    })?;
+    let server = inbound.application(port);
+    let server = server.ok_or(Declined::Other(Reason::ConnectFailed))?;
+    Ok(Admitted {
+        permit,
+        server,
+        carried,
+    })
+}
+
+async fn lead(
+    inbound: &Inbound,
+    client: &Client,
+    tasks: &TaskTracker,
+    admitted: Admitted,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Reason> {
+    let Admitted {
+        permit,
+        server,
+        carried,
+    } = admitted;
+    let is_connect = request.method() == Method::CONNECT;
+    match carried {
+        Carried::Tcp if is_connect => tcp(inbound, client, tasks, permit, server, request).await,
+        Carried::Http1 | Carried::Http2 if !is_connect => {
+            let permit = RequestPermit::Watched(permit);
+            application::answer_peer(inbound, client, permit, server, carried, request).await
+        }
+        Carried::Tcp | Carried::Connect | Carried::Http1 | Carried::Http2 => {
+            Err(Reason::BadRequest)
+        }
+    }
 }
 
 /// Connects to the application first: a refusal is then still an answer.
@@ -76,6 +118,7 @@ async fn tcp(
     inbound: &Inbound,
     client: &Client,
     tasks: &TaskTracker,
+    mut permit: Permit,
     server: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Reason> {
@@ -89,11 +132,15 @@ async fn tcp(
     let upgrade = hyper::upgrade::on(&mut request);
     let mut line = Line::stream("inbound", client.id.as_uri(), Went::default());
     tasks.spawn(async move {
-        let result = carry(upgrade, &mut server).await;
-        if let (Some(line), Ok(copied)) = (&mut line, &result) {
-            line.carried(copied);
+        tokio::select! {
+            result = carry(upgrade, &mut server) => {
+                if let (Some(line), Ok(copied)) = (&mut line, &result) {
+                    line.carried(copied);
+                }
+                debug!(?result, "stream ended");
+            }
+            () = permit.withdrawn() => debug!("stream cut: its policy was withdrawn"),
         }
-        debug!(?result, "stream ended");
     });
     Ok(Response::new(
         Empty::new().map_err(|never| match never {}).boxed(),
@@ -106,6 +153,24 @@ async fn carry(
 ) -> anyhow::Result<Copied> {
     let mut stream = TokioIo::new(upgrade.await?);
     Ok(copy(&mut stream, server).await?)
+}
+
+impl Declined {
+    /// What the peer is told.
+    const fn reason(&self) -> Reason {
+        match self {
+            Self::Policy(_) => Reason::NotAllowed,
+            Self::Other(reason) => *reason,
+        }
+    }
+
+    /// Under which it is counted.
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Policy(refusal) => refusal.as_str(),
+            Self::Other(reason) => reason.as_str(),
+        }
+    }
 }
 
 /// Tells the peer's sidecar why, in a form that it does not take for the

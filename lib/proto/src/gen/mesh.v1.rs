@@ -113,9 +113,84 @@ pub struct InboundPolicy {
     /// What each port speaks, where it is declared.
     #[prost(message, repeated, tag = "1")]
     pub ports: ::prost::alloc::vec::Vec<InboundPort>,
-    /// What workloads of linked clusters may reach; nothing else.
+    /// What workloads of linked clusters may reach at most; nothing else.
     #[prost(message, repeated, tag = "2")]
     pub exported_ports: ::prost::alloc::vec::Vec<ExportedPort>,
+    /// Who may reach ports that are not in `servers`. A client that no rule
+    /// admits is refused.
+    #[prost(message, repeated, tag = "3")]
+    pub default_rules: ::prost::alloc::vec::Vec<InboundRule>,
+    /// Who may reach the ports about which a Server says something.
+    #[prost(message, repeated, tag = "4")]
+    pub servers: ::prost::alloc::vec::Vec<InboundServer>,
+    /// What the kubelet asks of the pod.
+    #[prost(message, repeated, tag = "5")]
+    pub probes: ::prost::alloc::vec::Vec<InboundProbe>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InboundServer {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub rules: ::prost::alloc::vec::Vec<InboundRule>,
+}
+/// Admits clients; one without `clients` admits nobody.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct InboundRule {
+    /// What made it, for logs.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Where clients must be; absent means anywhere. Workloads of other trust
+    /// domains are in no network.
+    #[prost(message, optional, tag = "5")]
+    pub networks: ::core::option::Option<inbound_rule::Networks>,
+    /// Whether an admission is logged.
+    #[prost(bool, tag = "6")]
+    pub audit: bool,
+    #[prost(oneof = "inbound_rule::Clients", tags = "2, 3, 4")]
+    pub clients: ::core::option::Option<inbound_rule::Clients>,
+}
+/// Nested message and enum types in `InboundRule`.
+pub mod inbound_rule {
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Anybody {}
+    #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Authenticated {}
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Identities {
+        /// SPIFFE ids, with `*` for a namespace or an account.
+        #[prost(string, repeated, tag = "1")]
+        pub patterns: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    }
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Networks {
+        #[prost(message, repeated, tag = "1")]
+        pub networks: ::prost::alloc::vec::Vec<Network>,
+    }
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Network {
+        #[prost(message, optional, tag = "1")]
+        pub cidr: ::core::option::Option<::linkerd2_proxy_api::net::IpNetwork>,
+        #[prost(message, repeated, tag = "2")]
+        pub except: ::prost::alloc::vec::Vec<::linkerd2_proxy_api::net::IpNetwork>,
+    }
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Clients {
+        #[prost(message, tag = "2")]
+        Anybody(Anybody),
+        #[prost(message, tag = "3")]
+        Authenticated(Authenticated),
+        #[prost(message, tag = "4")]
+        Identities(Identities),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct InboundProbe {
+    #[prost(uint32, tag = "1")]
+    pub port: u32,
+    /// With the query, if there is one.
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InboundPort {
