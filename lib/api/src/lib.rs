@@ -3,8 +3,10 @@
 //!
 //! It talks to no API server; `mesh-kube` does.
 //!
-//! Main types: [`link::Link`], [`split::TrafficSplit`]; [`names`] has the rest.
+//! Main types: [`link::Link`], [`split::TrafficSplit`], [`route::HTTPRoute`];
+//! [`names`] has the rest.
 
 pub mod link;
 pub mod names;
+pub mod route;
 pub mod split;

@@ -16,3 +16,4 @@ pub mod identity;
 pub mod inbound;
 pub mod link;
 pub mod ports;
+pub mod route;
