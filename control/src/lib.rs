@@ -20,6 +20,7 @@ mod fixtures;
 mod inbound;
 mod metrics;
 mod roots;
+mod routes;
 mod server;
 mod snapshot;
 mod streams;

@@ -1,6 +1,7 @@
 //! What the control plane knows of its cluster at one time, as plain data.
 
 mod read;
+mod routes;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,6 +17,7 @@ use mesh_core::{
 };
 
 pub(crate) use read::{Objects, read};
+pub(crate) use routes::{Attached, Route, RouteService};
 
 /// A namespaced name.
 pub(crate) type Name = (String, String);
@@ -30,6 +32,8 @@ pub(crate) struct Snapshot {
     pub(crate) pod_ips: HashMap<IpAddr, Name>,
     /// By the Service whose clients they concern.
     pub(crate) splits: HashMap<Name, Split>,
+    /// By the Service whose clients they concern, the oldest first.
+    pub(crate) routes: HashMap<Name, Vec<Attached>>,
     pub(crate) links: Links,
 }
 

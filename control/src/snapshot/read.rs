@@ -14,7 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::ResourceExt as _;
-use mesh_api::{link::Link as KubeLink, names, split::TrafficSplit};
+use mesh_api::{link::Link as KubeLink, names, route::HTTPRoute, split::TrafficSplit};
 use mesh_core::{
     cluster::ClusterName,
     destination::Protocol,
@@ -23,7 +23,9 @@ use mesh_core::{
 };
 use tracing::warn;
 
-use super::{Export, Member, Mirror, Name, Pod, Service, ServicePort, Slice, Snapshot, Split};
+use super::{
+    Export, Member, Mirror, Name, Pod, Service, ServicePort, Slice, Snapshot, Split, routes::routes,
+};
 
 /// Ports on which the server usually speaks first, or that are no HTTP.
 const OPAQUE: [u16; 8] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
@@ -34,6 +36,7 @@ pub(crate) struct Objects {
     pub(crate) slices: Vec<Arc<EndpointSlice>>,
     pub(crate) pods: Vec<Arc<KubePod>>,
     pub(crate) splits: Vec<Arc<TrafficSplit>>,
+    pub(crate) routes: Vec<Arc<HTTPRoute>>,
     pub(crate) links: Vec<Arc<KubeLink>>,
 }
 
@@ -78,6 +81,7 @@ pub(crate) fn read(
         pods,
         pod_ips,
         splits: splits(&objects.splits),
+        routes: routes(&objects.routes),
         links: links(&objects.links, cluster, trust_domain, roots),
     }
 }
