@@ -4,6 +4,7 @@
 pub(crate) mod balancer;
 pub(crate) mod discovery;
 mod http;
+mod route;
 mod target;
 mod tcp;
 
