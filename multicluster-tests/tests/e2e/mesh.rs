@@ -7,4 +7,5 @@ mod installed;
 mod intruder;
 mod refusals;
 mod repeated;
+mod routes;
 mod third_party;
