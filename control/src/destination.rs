@@ -12,7 +12,10 @@ use mesh_core::{
 };
 use mesh_proto::v1::ExportedEndpoints;
 
-use crate::snapshot::{Mirror, Name, Service, ServicePort, Snapshot};
+use crate::{
+    routes::routes,
+    snapshot::{Mirror, Name, Service, ServicePort, Snapshot},
+};
 
 /// What peers last said of the Services that are mirrored here.
 pub(crate) type Remote = HashMap<Mirror, Heard>;
@@ -46,7 +49,10 @@ pub(crate) fn destination(
 /// Whether all of it is known; else a peer has not said anything yet.
 pub(crate) fn is_known(destination: &Destination) -> bool {
     match destination {
-        Destination::Service(service) => service.backends.iter().all(|backend| backend.is_known),
+        Destination::Service(service) => {
+            let mut backends = service.backends.iter().chain(&service.route_backends);
+            backends.all(|backend| backend.is_known)
+        }
         Destination::Pod(_) | Destination::Unknown | Destination::UndefinedPort => true,
     }
 }
@@ -61,11 +67,14 @@ fn service(snapshot: &Snapshot, remote: &Remote, name: &Name, port: u16) -> Dest
     let backends = members
         .into_iter()
         .map(|(member, weight)| backend(snapshot, remote, (name.0.clone(), member), port, weight));
+    let (routes, route_backends) = routes(snapshot, remote, name, port);
     Destination::Service(Meaning {
         reference: reference(name, port),
         protocol: declared.protocol,
         distribution,
         backends: backends.collect(),
+        routes,
+        route_backends,
     })
 }
 
@@ -89,7 +98,14 @@ fn members(snapshot: &Snapshot, name: &Name) -> (Distribution, Vec<(String, u32)
     }
 }
 
-fn backend(snapshot: &Snapshot, remote: &Remote, name: Name, port: u16, weight: u32) -> Backend {
+/// A Service as one that answers for others, or for itself.
+pub(crate) fn backend(
+    snapshot: &Snapshot,
+    remote: &Remote,
+    name: Name,
+    port: u16,
+    weight: u32,
+) -> Backend {
     let service = snapshot.services.get(&name);
     let declared = service.and_then(|service| {
         let port = service

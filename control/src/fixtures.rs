@@ -135,6 +135,7 @@ pub(crate) fn snapshot() -> Snapshot {
         pod_ips: [("10.42.0.7".parse().unwrap(), name("web-1"))].into(),
         splits: Default::default(),
         reserved: Default::default(),
+        routes: Default::default(),
         links: Links {
             cluster: "east".parse().unwrap(),
             trust_domain: "east".parse().unwrap(),

@@ -25,6 +25,7 @@ mod policy;
 mod root;
 mod roots;
 mod rotation;
+mod routes;
 mod server;
 mod snapshot;
 mod streams;

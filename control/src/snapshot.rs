@@ -2,6 +2,7 @@
 
 mod policy;
 mod read;
+mod routes;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -21,6 +22,7 @@ use crate::policy::{PodFacts, Policies};
 
 pub(crate) use policy::PolicyObjects;
 pub(crate) use read::{Objects, read};
+pub(crate) use routes::{Attached, Route, RouteService};
 
 use crate::exports::Said;
 
@@ -37,6 +39,8 @@ pub(crate) struct Snapshot {
     pub(crate) pod_ips: HashMap<IpAddr, Name>,
     /// By the Service whose clients they concern.
     pub(crate) splits: HashMap<Name, Split>,
+    /// By the Service whose clients they concern, the oldest first.
+    pub(crate) routes: HashMap<Name, Vec<Attached>>,
     pub(crate) links: Links,
     /// Addresses of the API server, of nodes and of our own programs: nobody is
     /// led there from outside.

@@ -10,11 +10,16 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource,
-    runtime::{WatchStreamExt as _, reflector, reflector::Store, watcher},
+    runtime::{
+        WatchStreamExt as _, reflector,
+        reflector::{Store, store::Writer},
+        watcher,
+    },
 };
 use mesh_api::{
     link::Link,
     policy::{AuthorizationPolicy, MeshTLSAuthentication, NetworkAuthentication, Server},
+    route::HTTPRoute,
     split::TrafficSplit,
 };
 use mesh_core::{cluster::ClusterName, identity::TrustDomain};
@@ -36,6 +41,8 @@ use crate::{
 const TOGETHER: Duration = Duration::from_millis(50);
 /// A watch that is broken is opened again after this, and again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// A kind that is not defined is looked for again after this.
+const RARELY: Duration = Duration::from_secs(10);
 /// How long the first states of custom resources are waited for: their
 /// definitions may not be installed.
 const OPTIONAL: Duration = Duration::from_secs(30);
@@ -66,6 +73,7 @@ struct Stores {
     splits: Store<TrafficSplit>,
     links: Store<Link>,
     policies: PolicyStores,
+    routes: Foreign<HTTPRoute>,
 }
 
 struct PolicyStores {
@@ -74,6 +82,13 @@ struct PolicyStores {
     authorizations: Store<AuthorizationPolicy>,
     mesh_tls: Store<MeshTLSAuthentication>,
     networks: Store<NetworkAuthentication>,
+}
+
+/// Objects of a kind whose definition is installed by others, or not at all.
+struct Foreign<K: Resource<DynamicType = ()> + 'static> {
+    store: Store<K>,
+    /// The API server has said that it does not know the kind.
+    undefined: watch::Receiver<bool>,
 }
 
 /// Starts the watches and sends a new world to `into` after every change of
@@ -92,6 +107,7 @@ pub(crate) fn follow(
         pods: store(Api::all(client.clone()), &changed, tasks),
         splits: store(Api::all(client.clone()), &changed, tasks),
         links: store(Api::all(client.clone()), &changed, tasks),
+        routes: foreign(client, &changed, tasks),
         policies: PolicyStores {
             namespaces: store(Api::all(client.clone()), &changed, tasks),
             servers: store(Api::all(client.clone()), &changed, tasks),
@@ -110,31 +126,84 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let changed = changed.clone();
+    tasks.spawn(keep(api, writer, changed.clone()));
+    store
+}
+
+/// The same of a kind that may come to be defined later, or never.
+fn foreign<K>(client: &Client, changed: &Arc<Notify>, tasks: &TaskTracker) -> Foreign<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (is_undefined, undefined) = watch::channel(false);
+    let (store, writer) = reflector::store();
+    let (client, changed) = (client.clone(), changed.clone());
     tasks.spawn(async move {
-        let events = watcher(api, watcher::Config::default()).modify(|object| {
-            object.meta_mut().managed_fields = None;
-        });
-        let mut events = std::pin::pin!(reflector(writer, events));
-        let mut warned = false;
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(_) => {
-                    warned = false;
-                    changed.notify_one();
+        loop {
+            match is_defined::<K>(&client).await {
+                Ok(true) => break,
+                Ok(false) => {
+                    is_undefined.send_replace(true);
+                    sleep(RARELY).await;
                 }
                 Err(error) => {
-                    // Once per outage: a definition may be missing for hours.
-                    if !warned {
-                        warn!(kind = %K::kind(&()), %error, "watch");
-                        warned = true;
-                    }
+                    debug!(kind = %K::kind(&()), %error, "discovery");
                     sleep(AGAIN).await;
                 }
             }
         }
+        keep(Api::<K>::all(client), writer, changed).await;
     });
-    store
+    Foreign { store, undefined }
+}
+
+/// Whether the API server knows the kind. (To ask for its objects would tell
+/// the same, with a line in both logs each time.)
+async fn is_defined<K>(client: &Client) -> kube::Result<bool>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let (group, version) = (K::group(&()), K::api_version(&()));
+    let groups = client.list_api_groups().await?.groups;
+    let mut versions = groups.iter().filter(|known| known.name == *group);
+    let is_served = versions.any(|known| {
+        let mut versions = known.versions.iter();
+        versions.any(|known| known.group_version == *version)
+    });
+    if !is_served {
+        return Ok(false);
+    }
+    let kinds = client.list_api_group_resources(&version).await?;
+    let plural = K::plural(&());
+    Ok(kinds.resources.iter().any(|known| known.name == *plural))
+}
+
+/// Follows all objects of a kind for as long as the program runs.
+async fn keep<K>(api: Api<K>, writer: Writer<K>, changed: Arc<Notify>)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let events = watcher(api, watcher::Config::default()).modify(|object| {
+        object.meta_mut().managed_fields = None;
+    });
+    let mut events = std::pin::pin!(reflector(writer, events));
+    let mut warned = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(_) => {
+                warned = false;
+                changed.notify_one();
+            }
+            Err(error) => {
+                // Once per outage: a definition may be missing for hours.
+                if !warned {
+                    warn!(kind = %K::kind(&()), %error, "watch");
+                    warned = true;
+                }
+                sleep(AGAIN).await;
+            }
+        }
+    }
 }
 
 async fn rebuild(
@@ -184,6 +253,7 @@ impl Stores {
             let _ = self.links.wait_until_ready().await;
             let _ = self.splits.wait_until_ready().await;
             self.policies.wait_until_ready().await;
+            self.routes.wait_until_settled().await;
         };
         if timeout(OPTIONAL, custom).await.is_err() {
             warn!(
@@ -201,6 +271,7 @@ impl Stores {
             splits: self.splits.state(),
             links: self.links.state(),
             policies: self.policies.objects(),
+            routes: self.routes.store.state(),
         }
     }
 }
@@ -237,4 +308,95 @@ fn report(known: &mut BTreeSet<String>, snapshot: &Snapshot) {
         warn!("{problem}");
     }
     *known = problems;
+}
+
+impl<K> Foreign<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    /// Returns when its objects are known, or known not to exist.
+    async fn wait_until_settled(&self) {
+        let mut undefined = self.undefined.clone();
+        tokio::select! {
+            _ = self.store.wait_until_ready() => {}
+            _ = undefined.wait_for(|undefined| *undefined) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use http::{Request, Response};
+    use kube::client::Body;
+
+    use super::*;
+
+    /// An API server that knows one HTTPRoute, once `defined`.
+    fn api_server(defined: Arc<AtomicBool>) -> Client {
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let watching = request.uri().query().is_some_and(|q| q.contains("watch="));
+            let text = match request.uri().path() {
+                "/apis" if !defined.load(Ordering::Relaxed) => r#"{"groups": []}"#,
+                "/apis" => GROUPS,
+                "/apis/gateway.networking.k8s.io/v1" => KINDS,
+                _ => ROUTES,
+            };
+            async move {
+                if watching {
+                    std::future::pending::<()>().await;
+                }
+                let body = Body::from(text.as_bytes().to_vec());
+                Ok::<_, Infallible>(Response::new(body))
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    const GROUPS: &str = r#"{"groups": [{
+        "name": "gateway.networking.k8s.io",
+        "versions": [{"groupVersion": "gateway.networking.k8s.io/v1", "version": "v1"}]
+    }]}"#;
+
+    const KINDS: &str = r#"{
+        "groupVersion": "gateway.networking.k8s.io/v1",
+        "resources": [{
+            "name": "httproutes",
+            "kind": "HTTPRoute",
+            "singularName": "httproute",
+            "namespaced": true,
+            "verbs": ["list", "watch"]
+        }]
+    }"#;
+
+    const ROUTES: &str = r#"{
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRouteList",
+        "metadata": {"resourceVersion": "1"},
+        "items": [{"metadata": {"name": "web", "namespace": "shop"}, "spec": {}}]
+    }"#;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_that_is_not_defined_is_not_waited_for_and_noticed_later() {
+        let defined = Arc::new(AtomicBool::new(false));
+        let changed = Arc::new(Notify::new());
+        let tasks = TaskTracker::new();
+        let server = api_server(defined.clone());
+        let routes: Foreign<HTTPRoute> = foreign(&server, &changed, &tasks);
+        let settled = timeout(AGAIN, routes.wait_until_settled()).await;
+        assert!(settled.is_ok());
+        assert!(routes.store.state().is_empty());
+
+        defined.store(true, Ordering::Relaxed);
+        let known = async {
+            while routes.store.state().is_empty() {
+                changed.notified().await;
+            }
+        };
+        assert!(timeout(RARELY * 2, known).await.is_ok());
+    }
 }

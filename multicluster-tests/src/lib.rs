@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod command;
 pub mod demo;
 pub mod fault;
+pub mod gateway_api;
 pub mod images;
 pub mod lab;
 pub mod machine;

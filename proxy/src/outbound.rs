@@ -4,6 +4,7 @@
 pub(crate) mod balancer;
 pub(crate) mod discovery;
 pub(crate) mod http;
+mod route;
 pub(crate) mod target;
 mod tcp;
 

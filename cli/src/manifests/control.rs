@@ -110,6 +110,12 @@ fn cluster_rules() -> Value {
             "resources": ["trafficsplits"],
             "verbs": ["get", "list", "watch"],
         },
+        // Installed by others, if at all.
+        {
+            "apiGroups": ["gateway.networking.k8s.io"],
+            "resources": ["httproutes"],
+            "verbs": ["get", "list", "watch"],
+        },
         {
             "apiGroups": ["mesh.dev"],
             "resources": [

@@ -14,7 +14,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::ResourceExt as _;
-use mesh_api::{link::Link as KubeLink, names, split::TrafficSplit};
+use mesh_api::{link::Link as KubeLink, names, route::HTTPRoute, split::TrafficSplit};
 use mesh_core::{
     cluster::ClusterName,
     destination::Protocol,
@@ -27,6 +27,7 @@ use super::{
     Export, Member, Mirror, Name, Pod, PolicyObjects, Said, Service, ServicePort, Slice, Snapshot,
     Split, Standing,
     policy::{pod_facts, policies},
+    routes::routes,
 };
 
 /// Ports on which the server usually speaks first, or that are no HTTP.
@@ -38,6 +39,7 @@ pub(crate) struct Objects {
     pub(crate) slices: Vec<Arc<EndpointSlice>>,
     pub(crate) pods: Vec<Arc<KubePod>>,
     pub(crate) splits: Vec<Arc<TrafficSplit>>,
+    pub(crate) routes: Vec<Arc<HTTPRoute>>,
     pub(crate) links: Vec<Arc<KubeLink>>,
     /// None while they cannot be read.
     pub(crate) policies: Option<PolicyObjects>,
@@ -84,6 +86,7 @@ pub(crate) fn read(
         pods,
         pod_ips,
         splits: splits(&objects.splits),
+        routes: routes(&objects.routes),
         links: links(&objects.links, cluster, trust_domain, roots),
         reserved: reserved(objects),
         policies: objects

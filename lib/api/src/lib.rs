@@ -3,10 +3,11 @@
 //!
 //! It talks to no API server; `mesh-kube` does.
 //!
-//! Main types: [`link::Link`], [`split::TrafficSplit`], [`policy::Server`] with
-//! what admits clients to it; [`names`] has the rest.
+//! Main types: [`link::Link`], [`split::TrafficSplit`], [`route::HTTPRoute`],
+//! [`policy::Server`] with what admits clients to it; [`names`] has the rest.
 
 pub mod link;
 pub mod names;
 pub mod policy;
+pub mod route;
 pub mod split;

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use crate::{cluster::ClusterName, identities::Identities};
+use crate::{cluster::ClusterName, identities::Identities, route::HttpRoutes};
 
 /// What to do with connections to one original destination.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +28,10 @@ pub struct Service {
     pub distribution: Distribution,
     /// In order of preference.
     pub backends: Vec<Backend>,
+    /// What HTTP requests are led by instead, if there is any route.
+    pub routes: HttpRoutes,
+    /// The Services that rules of `routes` lead to, by position.
+    pub route_backends: Vec<Backend>,
 }
 
 /// A port of a Service.
@@ -140,20 +144,33 @@ pub fn choose_backend(
     available: impl Fn(&Backend) -> bool,
     dice: u64,
 ) -> Option<usize> {
+    let weight = |at: usize| backends.get(at).map_or(0, |backend| backend.weight);
+    let is_available = |at: usize| backends.get(at).is_some_and(&available);
+    choose(distribution, backends.len(), weight, is_available, dice)
+}
+
+/// The same of `count` backends that are known by position only.
+pub(crate) fn choose(
+    distribution: Distribution,
+    count: usize,
+    weight: impl Fn(usize) -> u32,
+    available: impl Fn(usize) -> bool,
+    dice: u64,
+) -> Option<usize> {
     match distribution {
-        Distribution::FirstAvailable => backends.iter().position(available),
+        Distribution::FirstAvailable => (0..count).find(|at| available(*at)),
         Distribution::RandomAvailable => {
-            let weight = |backend: &Backend| {
-                if available(backend) {
-                    u64::from(backend.weight)
+            let weight = |at: usize| {
+                if available(at) {
+                    u64::from(weight(at))
                 } else {
                     0
                 }
             };
-            let total: u64 = backends.iter().map(weight).sum();
+            let total: u64 = (0..count).map(weight).sum();
             let mut left = dice.checked_rem(total)?;
-            backends.iter().position(|backend| {
-                let weight = weight(backend);
+            (0..count).find(|at| {
+                let weight = weight(*at);
                 let hit = left < weight;
                 left = left.saturating_sub(weight);
                 hit

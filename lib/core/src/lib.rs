@@ -18,3 +18,4 @@ pub mod identity;
 pub mod inbound;
 pub mod link;
 pub mod ports;
+pub mod route;

@@ -6,6 +6,7 @@
 mod destination;
 mod inbound;
 mod link;
+mod route;
 
 use std::net::{IpAddr, SocketAddr};
 

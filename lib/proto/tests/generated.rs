@@ -33,6 +33,10 @@ fn generate(root: &std::path::Path, out: &std::path::Path) {
             ".io.linkerd.proxy.destination",
             "::linkerd2_proxy_api::destination",
         )
+        .extern_path(
+            ".io.linkerd.proxy.http_route",
+            "::linkerd2_proxy_api::http_route",
+        )
         .extern_path(".io.linkerd.proxy.net", "::linkerd2_proxy_api::net")
         .compile_fds(files)
         .expect("code is generated");

@@ -15,4 +15,5 @@ mod policy;
 mod refusals;
 mod repeated;
 mod rotation;
+mod routes;
 mod third_party;

@@ -2,6 +2,7 @@
 //! nobody has received it.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,9 +19,15 @@ use mesh_wire::{
     forward::{strip_hop_by_hop, strip_mesh},
     mesh1::{Carried, PROTO, Reason},
 };
+use tokio::time::timeout;
 use tracing::debug;
 
-use super::{Outbound, Way, balancer::EndpointState, target::Target};
+use super::{
+    Outbound, Way,
+    balancer::EndpointState,
+    route::{self, Changes},
+    target::Target,
+};
 use crate::{
     access::Went,
     body::{RequestBody, answer as our_answer, clone_head, pass},
@@ -45,6 +52,26 @@ pub(crate) async fn answer(
     if let Err(problem) = prepare(&mut head) {
         return our_answer(StatusCode::BAD_REQUEST, problem);
     }
+    let limit = route::time_limit(&target.current(), &head);
+    let answering = pin!(attempts(&outbound, &target, &head, body));
+    match limit {
+        None => answering.await,
+        Some(limit) => timeout(limit, answering).await.unwrap_or_else(|_| {
+            outbound.metrics.refused("outbound", "timeout");
+            our_answer(
+                StatusCode::GATEWAY_TIMEOUT,
+                "there was no answer within the route's time-out",
+            )
+        }),
+    }
+}
+
+async fn attempts(
+    outbound: &Arc<Outbound>,
+    target: &Target,
+    head: &Parts,
+    body: Incoming,
+) -> Response<Body> {
     let Ok(mut body) = RequestBody::of(body).await else {
         return our_answer(StatusCode::BAD_REQUEST, "the request's body broke off");
     };
@@ -52,19 +79,24 @@ pub(crate) async fn answer(
     let mut repeated = false;
     for attempt in 0..ATTEMPTS {
         let state = target.current();
-        let Some((route, endpoint)) = state.pick(Instant::now()) else {
-            outbound.metrics.refused("outbound", "no_endpoint");
-            return our_answer(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the Service has no endpoint",
-            );
+        let route::Sending {
+            backend,
+            endpoint,
+            changes,
+        } = match route::decide(&state, head, Instant::now()) {
+            Ok(sending) => sending,
+            Err(instead) => return instead.answer(&outbound.metrics),
         };
         let (this, next) = body.attempt();
         let _pending = endpoint.pending();
-        match send(&outbound, &endpoint, &head, this).await {
+        match send(outbound, &endpoint, head, this, changes).await {
             Ok(mut response) => {
-                outbound.metrics.answered(&route.labels, response.status());
-                if let Some(went) = Went::out(&route.labels, endpoint.endpoint()) {
+                let status = response.status();
+                outbound.metrics.answered(&backend.labels, status);
+                if let Some(changes) = changes {
+                    changes.apply_to_answer(&mut response);
+                }
+                if let Some(went) = Went::out(&backend.labels, endpoint.endpoint()) {
                     response.extensions_mut().insert(went);
                 }
                 return response;
@@ -116,9 +148,20 @@ async fn send(
     state: &Arc<EndpointState>,
     head: &Parts,
     body: Body,
+    changes: Option<Changes<'_>>,
 ) -> Result<Response<Body>, Failed> {
     let endpoint = state.endpoint();
     let mut request = clone_head(head).map(|()| body);
+    if let Some(changes) = &changes {
+        changes.apply(&mut request);
+    }
+    // What a route says of the authority comes before the name that a mirror's
+    // Service has at home.
+    let authority = changes.as_ref().and_then(Changes::authority);
+    let authority = authority.map(Authority::as_str);
+    if let Some(authority) = authority.or(endpoint.authority.as_deref()) {
+        set_authority(&mut request, authority);
+    }
     let unsent = |reason: &'static str, body| {
         outbound.metrics.attempt_failed(reason);
         state.failed(Instant::now());
@@ -140,9 +183,6 @@ async fn send(
             })?
         }
         Way::Mesh(peer) => {
-            if let Some(authority) = &endpoint.authority {
-                set_authority(&mut request, authority);
-            }
             address_as_mesh(&mut request);
             let Ok(mut connection) = outbound.connect(state, peer).await else {
                 return Err(Failed::Unsent {

@@ -7,8 +7,11 @@ use std::{
     time::Instant,
 };
 
-use mesh_core::destination::{
-    Backend, Destination, Distribution, Endpoint, MeshPeer, Protocol, choose_backend,
+use mesh_core::{
+    destination::{
+        Backend, Destination, Distribution, Endpoint, MeshPeer, Protocol, choose_backend,
+    },
+    route::HttpRoutes,
 };
 use tokio::sync::watch;
 
@@ -28,7 +31,10 @@ pub(crate) enum Kind {
     Service {
         distribution: Distribution,
         backends: Vec<Backend>,
-        routes: Vec<Route>,
+        own: Vec<Route>,
+        /// What HTTP requests are led by instead, if there is any route.
+        routes: HttpRoutes,
+        route_backends: Vec<Route>,
     },
 }
 
@@ -64,14 +70,15 @@ impl State {
             Kind::Service {
                 distribution,
                 backends,
-                routes,
+                own,
+                ..
             } => {
                 let usable = |route: &Route| route.balancer.is_usable(now);
-                let route = choose(*distribution, backends, routes, usable)
+                let route = choose(*distribution, backends, own, usable)
                     // All are down: the least bad is better than giving up.
                     .or_else(|| {
                         let any = |route: &Route| !route.balancer.is_empty();
-                        choose(*distribution, backends, routes, any)
+                        choose(*distribution, backends, own, any)
                     })?;
                 Some((route, route.balancer.pick(now)?))
             }
@@ -128,9 +135,13 @@ impl States {
         let mut next = HashMap::new();
         let mut state = |endpoint: &Endpoint| {
             let key = (endpoint.address, endpoint.mesh.clone());
-            let state = match known.endpoints.get(&key) {
-                Some(state) if *state.endpoint() == *endpoint => state.clone(),
-                _ => {
+            // What several backends have in common they share.
+            let same = |state: &&Arc<EndpointState>| *state.endpoint() == *endpoint;
+            let state = next.get(&key).filter(same);
+            let state = state.or_else(|| known.endpoints.get(&key).filter(same));
+            let state = match state {
+                Some(state) => state.clone(),
+                None => {
                     let state = EndpointState::new(endpoint.clone(), now);
                     Arc::new(state.within(self.reach.clone()))
                 }
@@ -163,15 +174,17 @@ impl States {
                 protocol: Protocol::Detect,
             },
             Destination::Service(service) => {
-                let routes = service.backends.iter().map(|backend| Route {
+                let mut route = |backend: &Backend| Route {
                     balancer: balancer(backend),
                     labels: BackendLabels::outbound(backend),
-                });
+                };
                 State {
                     kind: Kind::Service {
                         distribution: service.distribution,
-                        routes: routes.collect(),
+                        own: service.backends.iter().map(&mut route).collect(),
                         backends: service.backends,
+                        routes: service.routes,
+                        route_backends: service.route_backends.iter().map(route).collect(),
                     },
                     protocol: service.protocol,
                 }
@@ -186,11 +199,13 @@ impl Known {
     /// With the last endpoints of the backends of which the control plane has
     /// not heard since it started.
     fn completed(&mut self, mut destination: Destination) -> Destination {
-        let backends = match &mut destination {
-            Destination::Service(service) => service.backends.as_mut_slice(),
-            _ => &mut [],
+        let Destination::Service(service) = &mut destination else {
+            self.backends.clear();
+            return destination;
         };
-        for backend in backends.iter_mut().filter(|backend| !backend.is_known) {
+        let backends = service.backends.iter_mut();
+        let backends = backends.chain(&mut service.route_backends);
+        for backend in backends.filter(|backend| !backend.is_known) {
             let same = |last: &&Backend| {
                 last.service == backend.service && last.cluster == backend.cluster
             };
@@ -199,7 +214,8 @@ impl Known {
                 backend.fallback.clone_from(&last.fallback);
             }
         }
-        self.backends = backends.to_vec();
+        let backends = service.backends.iter().chain(&service.route_backends);
+        self.backends = backends.cloned().collect();
         destination
     }
 }
@@ -236,6 +252,8 @@ mod tests {
             protocol: Protocol::Detect,
             distribution: Distribution::FirstAvailable,
             backends: backends.collect(),
+            routes: HttpRoutes::default(),
+            route_backends: Vec::new(),
         })
     }
 
@@ -334,10 +352,10 @@ mod tests {
     fn what_was_learnt_of_an_endpoint_outlives_an_update() {
         let (states, now) = (States::default(), Instant::now());
         let state = states.state(service(&[("web", &[1, 2])]), now);
-        let Kind::Service { routes, .. } = &state.kind else {
+        let Kind::Service { own, .. } = &state.kind else {
             unreachable!("a service");
         };
-        routes[0].balancer.pick(now).unwrap();
+        own[0].balancer.pick(now).unwrap();
         let first = states.state(service(&[("web", &[1])]), now);
         let (_, before) = first.pick(now).unwrap();
         let second = states.state(service(&[("web", &[1, 3])]), now);

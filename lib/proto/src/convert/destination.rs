@@ -9,7 +9,11 @@ use mesh_core::{
     identity::SpiffeId,
 };
 
-use super::{InvalidMessage, parse, port_from_proto, socket_addr_from_proto, socket_addr_to_proto};
+use super::{
+    InvalidMessage, parse, port_from_proto,
+    route::{routes_from_proto, routes_to_proto},
+    socket_addr_from_proto, socket_addr_to_proto,
+};
 use crate::v1;
 
 /// What discovery said.
@@ -42,33 +46,47 @@ pub fn destination_to_proto(destination: &Destination) -> v1::Destination {
 
 fn service_from_proto(message: v1::Service) -> Result<Service, InvalidMessage> {
     let protocol = message.protocol();
-    let distribution = match message.distribution() {
-        v1::Distribution::FirstAvailable => Distribution::FirstAvailable,
-        v1::Distribution::RandomAvailable => Distribution::RandomAvailable,
+    let distribution = distribution_from_proto(message.distribution());
+    let backends = |messages: Vec<v1::Backend>| -> Result<Vec<Backend>, InvalidMessage> {
+        messages.into_iter().map(backend_from_proto).collect()
     };
-    let backends = message
-        .backends
-        .into_iter()
-        .map(backend_from_proto)
-        .collect::<Result<_, _>>()?;
+    let route_backends = backends(message.route_backends)?;
     Ok(Service {
         reference: reference_from_proto(message.reference)?,
         protocol: protocol_from_proto(protocol),
         distribution,
-        backends,
+        backends: backends(message.backends)?,
+        routes: routes_from_proto(message.http_routes, route_backends.len())?,
+        route_backends,
     })
 }
 
 fn service_to_proto(service: &Service) -> v1::Service {
-    let distribution = match service.distribution {
-        Distribution::FirstAvailable => v1::Distribution::FirstAvailable,
-        Distribution::RandomAvailable => v1::Distribution::RandomAvailable,
-    };
     v1::Service {
         reference: Some(reference_to_proto(&service.reference)),
         protocol: protocol_to_proto(service.protocol).into(),
-        distribution: distribution.into(),
+        distribution: distribution_to_proto(service.distribution).into(),
         backends: service.backends.iter().map(backend_to_proto).collect(),
+        http_routes: routes_to_proto(&service.routes),
+        route_backends: service
+            .route_backends
+            .iter()
+            .map(backend_to_proto)
+            .collect(),
+    }
+}
+
+pub(crate) const fn distribution_from_proto(distribution: v1::Distribution) -> Distribution {
+    match distribution {
+        v1::Distribution::FirstAvailable => Distribution::FirstAvailable,
+        v1::Distribution::RandomAvailable => Distribution::RandomAvailable,
+    }
+}
+
+pub(crate) const fn distribution_to_proto(distribution: Distribution) -> v1::Distribution {
+    match distribution {
+        Distribution::FirstAvailable => v1::Distribution::FirstAvailable,
+        Distribution::RandomAvailable => v1::Distribution::RandomAvailable,
     }
 }
 
@@ -248,6 +266,8 @@ pub(crate) const fn protocol_to_proto(protocol: Protocol) -> v1::Protocol {
 
 #[cfg(test)]
 mod tests {
+    use mesh_core::route::HttpRoutes;
+
     use super::*;
 
     fn remote_endpoint() -> Endpoint {
@@ -296,6 +316,8 @@ mod tests {
                     is_stale: !is_known,
                 })
                 .to_vec(),
+            routes: HttpRoutes::default(),
+            route_backends: Vec::new(),
         }
     }
 

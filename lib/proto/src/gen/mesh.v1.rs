@@ -52,6 +52,81 @@ pub struct Service {
     pub distribution: i32,
     #[prost(message, repeated, tag = "4")]
     pub backends: ::prost::alloc::vec::Vec<Backend>,
+    /// What HTTP requests are led by instead of `backends`, if there is any: a
+    /// request that no rule matches is answered 404. In order of precedence among
+    /// equal matches.
+    #[prost(message, repeated, tag = "5")]
+    pub http_routes: ::prost::alloc::vec::Vec<HttpRoute>,
+    /// The Services that rules lead to, each once.
+    #[prost(message, repeated, tag = "6")]
+    pub route_backends: ::prost::alloc::vec::Vec<Backend>,
+}
+/// An HTTPRoute of the Gateway API.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HttpRoute {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub rules: ::prost::alloc::vec::Vec<HttpRule>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HttpRule {
+    /// Any of them; none means every request.
+    #[prost(message, repeated, tag = "1")]
+    pub matches: ::prost::alloc::vec::Vec<
+        ::linkerd2_proxy_api::http_route::HttpRouteMatch,
+    >,
+    #[prost(message, optional, tag = "2")]
+    pub request_headers: ::core::option::Option<
+        ::linkerd2_proxy_api::http_route::RequestHeaderModifier,
+    >,
+    #[prost(message, optional, tag = "3")]
+    pub response_headers: ::core::option::Option<
+        ::linkerd2_proxy_api::http_route::ResponseHeaderModifier,
+    >,
+    #[prost(oneof = "http_rule::Action", tags = "4, 5, 6")]
+    pub action: ::core::option::Option<http_rule::Action>,
+}
+/// Nested message and enum types in `HttpRule`.
+pub mod http_rule {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Action {
+        #[prost(message, tag = "4")]
+        Forward(super::HttpForward),
+        #[prost(message, tag = "5")]
+        Redirect(::linkerd2_proxy_api::http_route::RequestRedirect),
+        /// The rule asks for something that is not supported: answer 500.
+        #[prost(message, tag = "6")]
+        Fail(super::HttpFail),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpFail {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HttpForward {
+    /// The new authority; empty if it stays.
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub path: ::core::option::Option<::linkerd2_proxy_api::http_route::PathModifier>,
+    /// How long the answer may take to begin; 0 means as long as it likes.
+    #[prost(uint64, tag = "3")]
+    pub timeout_milliseconds: u64,
+    #[prost(enumeration = "Distribution", tag = "4")]
+    pub distribution: i32,
+    #[prost(message, repeated, tag = "5")]
+    pub backends: ::prost::alloc::vec::Vec<HttpBackend>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HttpBackend {
+    /// Position in `route_backends`; without one the Service does not exist, and
+    /// its share of requests is answered 500.
+    #[prost(uint32, optional, tag = "1")]
+    pub position: ::core::option::Option<u32>,
+    #[prost(uint32, tag = "2")]
+    pub weight: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServiceRef {

@@ -1,0 +1,424 @@
+//! What becomes of a request: which backend it goes to, what it is changed to,
+//! or what is answered instead, by the routes of its Service if it has any.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{
+    HeaderValue, Request, Response, StatusCode, Uri, header::LOCATION, request::Parts,
+    uri::Authority,
+};
+use mesh_core::route::{
+    Action, Choice, Forward, HttpRoutes, Picked, filter::HeaderChanges, matching::RequestHead,
+};
+use mesh_dataplane::peer::Body;
+
+use super::{
+    balancer::EndpointState,
+    target::{Kind, Route, State},
+};
+use crate::{body::answer, metrics::Metrics};
+
+/// Where a request is sent.
+pub(super) struct Sending<'a> {
+    pub(super) backend: &'a Route,
+    pub(super) endpoint: Arc<EndpointState>,
+    /// What its rule makes of it; none if the Service has no routes.
+    pub(super) changes: Option<Changes<'a>>,
+}
+
+/// What a rule makes of a request that it forwards.
+#[derive(Clone, Copy)]
+pub(super) struct Changes<'a> {
+    picked: Picked<'a>,
+    forward: &'a Forward,
+}
+
+/// What is answered instead of sending a request.
+#[derive(Debug, PartialEq)]
+pub(super) enum Instead<'a> {
+    /// No rule is for it.
+    NoRoute,
+    /// Its rule asks for something that is not supported.
+    Unsupported,
+    /// It would have gone to a Service that does not exist.
+    MissingBackend,
+    /// No backend has an endpoint.
+    NoEndpoint,
+    /// The client is sent elsewhere.
+    Redirect {
+        status: StatusCode,
+        location: HeaderValue,
+        changes: &'a HeaderChanges,
+    },
+}
+
+/// What becomes of the request `head` now.
+pub(super) fn decide<'a>(
+    state: &'a State,
+    head: &Parts,
+    now: Instant,
+) -> Result<Sending<'a>, Instead<'a>> {
+    let (Some(routes), Kind::Service { route_backends, .. }) = (routes(state), &state.kind) else {
+        let (backend, endpoint) = state.pick(now).ok_or(Instead::NoEndpoint)?;
+        return Ok(Sending {
+            backend,
+            endpoint,
+            changes: None,
+        });
+    };
+    let picked = routes.pick(&request_head(head)).ok_or(Instead::NoRoute)?;
+    let forward = match &picked.rule.action {
+        Action::Fail => return Err(Instead::Unsupported),
+        Action::Redirect(redirect) => {
+            let target = head.uri.path_and_query();
+            let location = head
+                .uri
+                .authority()
+                .zip(target)
+                .and_then(|(authority, target)| {
+                    redirect.location(authority, target, picked.matched)
+                });
+            return Err(Instead::Redirect {
+                status: redirect.status,
+                location: location.ok_or(Instead::Unsupported)?,
+                changes: &picked.rule.response_headers,
+            });
+        }
+        Action::Forward(forward) => forward,
+    };
+    let backend = backend(forward, route_backends, now)?;
+    Ok(Sending {
+        backend,
+        endpoint: backend.balancer.pick(now).ok_or(Instead::NoEndpoint)?,
+        changes: Some(Changes { picked, forward }),
+    })
+}
+
+/// How long the answer to the request `head` may take to begin.
+pub(super) fn time_limit(state: &State, head: &Parts) -> Option<Duration> {
+    let picked = routes(state)?.pick(&request_head(head))?;
+    match &picked.rule.action {
+        Action::Forward(forward) => forward.timeout,
+        Action::Redirect(_) | Action::Fail => None,
+    }
+}
+
+/// The routes of a Service that has any.
+fn routes(state: &State) -> Option<&HttpRoutes> {
+    match &state.kind {
+        Kind::Service { routes, .. } if !routes.is_empty() => Some(routes),
+        Kind::Service { .. } | Kind::Pod(_) | Kind::Unknown | Kind::UndefinedPort => None,
+    }
+}
+
+fn request_head(head: &Parts) -> RequestHead<'_> {
+    RequestHead {
+        method: &head.method,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+    }
+}
+
+fn backend<'a>(
+    forward: &Forward,
+    backends: &'a [Route],
+    now: Instant,
+) -> Result<&'a Route, Instead<'a>> {
+    let dice = rand::random();
+    let choose = |available: &dyn Fn(&Route) -> bool| {
+        forward.choose(|at| backends.get(at).is_some_and(available), dice)
+    };
+    let choice = match choose(&|backend| backend.balancer.is_usable(now)) {
+        // All are down: the least bad is better than giving up.
+        Choice::Unavailable => choose(&|backend| !backend.balancer.is_empty()),
+        choice => choice,
+    };
+    match choice {
+        Choice::Backend(at) => backends.get(at).ok_or(Instead::MissingBackend),
+        Choice::Missing => Err(Instead::MissingBackend),
+        Choice::Unavailable => Err(Instead::NoEndpoint),
+    }
+}
+
+impl Changes<'_> {
+    /// The authority that the rule asks for.
+    pub(super) const fn authority(&self) -> Option<&Authority> {
+        self.forward.rewrite.authority.as_ref()
+    }
+
+    /// Changes the request's path and headers.
+    pub(super) fn apply<B>(&self, request: &mut Request<B>) {
+        self.picked
+            .rule
+            .request_headers
+            .apply(request.headers_mut());
+        let Some(change) = &self.forward.rewrite.path else {
+            return;
+        };
+        let mut parts = request.uri().clone().into_parts();
+        let target = parts.path_and_query.take();
+        // A path that is none stays as it was.
+        parts.path_and_query = target.map(|target| {
+            let changed = change.target(&target, self.picked.matched);
+            changed.unwrap_or(target)
+        });
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+
+    /// Changes the answer's headers.
+    pub(super) fn apply_to_answer(&self, response: &mut Response<Body>) {
+        self.picked
+            .rule
+            .response_headers
+            .apply(response.headers_mut());
+    }
+}
+
+impl Instead<'_> {
+    /// The answer, counted.
+    pub(super) fn answer(self, metrics: &Metrics) -> Response<Body> {
+        let (reason, status, message) = match self {
+            Self::NoRoute => ("no_route", StatusCode::NOT_FOUND, "no route matches"),
+            Self::Unsupported => (
+                "unsupported_route",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the route is not supported",
+            ),
+            Self::MissingBackend => (
+                "missing_backend",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the route's backend does not exist",
+            ),
+            Self::NoEndpoint => (
+                "no_endpoint",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the Service has no endpoint",
+            ),
+            Self::Redirect {
+                status,
+                location,
+                changes,
+            } => {
+                let mut response = answer(status, "it is elsewhere");
+                changes.apply(response.headers_mut());
+                response.headers_mut().insert(LOCATION, location);
+                return response;
+            }
+        };
+        metrics.refused("outbound", reason);
+        answer(status, message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh_core::{
+        destination::{
+            Backend, Destination, Distribution, Endpoint, Protocol, Service, ServiceRef,
+        },
+        route::{
+            HttpRoute, Rule, RuleBackend,
+            filter::{PathChange, Redirect, Rewrite},
+            matching::{PathMatch, RequestMatch},
+        },
+    };
+
+    use super::*;
+    use crate::outbound::target::States;
+
+    fn reference(name: &str) -> ServiceRef {
+        ServiceRef {
+            namespace: "shop".into(),
+            name: name.into(),
+            port: 80,
+        }
+    }
+
+    /// A backend with one endpoint at each of `ports`.
+    fn service_at(name: &str, ports: &[u16]) -> Backend {
+        let endpoints = ports.iter().map(|port| Endpoint {
+            address: ([10, 42, 0, 9], *port).into(),
+            mesh: None,
+            authority: None,
+            weight: 1,
+            pod: "".into(),
+        });
+        Backend {
+            service: reference(name),
+            weight: 1,
+            cluster: None,
+            endpoints: endpoints.collect(),
+            is_known: true,
+        }
+    }
+
+    fn rule(prefix: &str, action: Action) -> Rule {
+        let path = PathMatch::Prefix(prefix.into());
+        Rule {
+            matches: vec![RequestMatch {
+                path,
+                ..RequestMatch::default()
+            }],
+            request_headers: HeaderChanges::default(),
+            response_headers: HeaderChanges::default(),
+            action,
+        }
+    }
+
+    fn forward(distribution: Distribution, backends: &[Option<usize>]) -> Forward {
+        let backends = backends.iter().map(|backend| RuleBackend {
+            backend: *backend,
+            weight: 1,
+        });
+        Forward {
+            rewrite: Rewrite::default(),
+            timeout: None,
+            distribution,
+            backends: backends.collect(),
+        }
+    }
+
+    fn destination(rules: Vec<Rule>, east: &[u16], west: &[u16]) -> Destination {
+        let route = HttpRoute {
+            namespace: "shop".into(),
+            name: "web".into(),
+            rules,
+        };
+        let routes = if route.rules.is_empty() {
+            HttpRoutes::default()
+        } else {
+            HttpRoutes::new(vec![route])
+        };
+        Destination::Service(Service {
+            reference: reference("web"),
+            protocol: Protocol::Detect,
+            distribution: Distribution::FirstAvailable,
+            backends: vec![service_at("web", west)],
+            routes,
+            route_backends: vec![service_at("web-east", east), service_at("web", west)],
+        })
+    }
+
+    fn head(uri: &str) -> Parts {
+        let request = Request::get(uri).body(());
+        request.expect("a URI").into_parts().0
+    }
+
+    /// The port that a request goes to.
+    fn sent(state: &State, uri: &str, now: Instant) -> Result<u16, u16> {
+        let head = head(uri);
+        match decide(state, &head, now) {
+            Ok(sending) => Ok(sending.endpoint.endpoint().address.port()),
+            Err(instead) => Err(instead.answer(&Metrics::default()).status().as_u16()),
+        }
+    }
+
+    fn ordered() -> Vec<Rule> {
+        let forward = forward(Distribution::FirstAvailable, &[Some(0), Some(1)]);
+        vec![rule("/", Action::Forward(forward))]
+    }
+
+    #[test]
+    fn r1_r12_an_ordered_route_goes_on_to_the_next_backend_at_once() {
+        let (states, now) = (States::default(), Instant::now());
+        let state = states.state(destination(ordered(), &[1], &[2]), now);
+        assert_eq!(sent(&state, "http://web/", now), Ok(1));
+        let head = head("http://web/");
+        let first = decide(&state, &head, now).ok().unwrap();
+        first.endpoint.failed(now);
+        assert_eq!(sent(&state, "http://web/", now), Ok(2));
+        let empty = states.state(destination(ordered(), &[], &[2]), now);
+        assert_eq!(sent(&empty, "http://web/", now), Ok(2));
+        let none = states.state(destination(ordered(), &[], &[]), now);
+        assert_eq!(sent(&none, "http://web/", now), Err(503));
+    }
+
+    #[test]
+    fn what_is_learnt_of_an_endpoint_is_known_to_every_rule_and_to_tcp() {
+        let (states, now) = (States::default(), Instant::now());
+        let state = states.state(destination(ordered(), &[1], &[2, 3]), now);
+        let (_, west) = state.pick(now).unwrap();
+        west.failed(now);
+        let only_west = vec![rule(
+            "/",
+            Action::Forward(forward(Distribution::RandomAvailable, &[Some(1)])),
+        )];
+        let state = states.state(destination(only_west, &[1], &[2, 3]), now);
+        for _ in 0..20 {
+            let other = 5 - west.endpoint().address.port();
+            assert_eq!(sent(&state, "http://web/", now), Ok(other));
+        }
+    }
+
+    #[test]
+    fn without_a_rule_it_is_404_and_without_routes_the_service_itself() {
+        let (states, now) = (States::default(), Instant::now());
+        let rules = vec![
+            rule("/bad", Action::Fail),
+            rule(
+                "/gone",
+                Action::Forward(forward(Distribution::RandomAvailable, &[None])),
+            ),
+        ];
+        let state = states.state(destination(rules, &[1], &[2]), now);
+        for (path, status) in [("/else", 404), ("/bad", 500), ("/gone/x", 500)] {
+            assert_eq!(sent(&state, &format!("http://web{path}"), now), Err(status));
+        }
+        let plain = states.state(destination(Vec::new(), &[1], &[2]), now);
+        assert_eq!(sent(&plain, "http://web/else", now), Ok(2));
+        // Opaque connections know no routes.
+        let opaque = state.pick(now).unwrap().1;
+        assert_eq!(opaque.endpoint().address.port(), 2);
+    }
+
+    #[test]
+    fn a_rule_changes_the_request_that_it_forwards() {
+        let (states, now) = (States::default(), Instant::now());
+        let mut forward = forward(Distribution::RandomAvailable, &[Some(0)]);
+        forward.timeout = Some(Duration::from_secs(2));
+        forward.rewrite = Rewrite {
+            authority: Some("other".parse().unwrap()),
+            path: Some(PathChange::Prefix("/v2".into())),
+        };
+        let mut rule = rule("/v1", Action::Forward(forward));
+        let added = (
+            http::HeaderName::from_static("x-a"),
+            HeaderValue::from_static("1"),
+        );
+        rule.request_headers = HeaderChanges::new(vec![added], vec![], vec![]).unwrap();
+        let state = states.state(destination(vec![rule], &[1], &[2]), now);
+        let head = head("http://web/v1/a?b=c");
+        let changes = decide(&state, &head, now).ok().unwrap().changes.unwrap();
+        let mut request = crate::body::clone_head(&head);
+        changes.apply(&mut request);
+        assert_eq!(request.uri(), "http://web/v2/a?b=c");
+        assert_eq!(request.headers()["x-a"], "1");
+        assert_eq!(changes.authority().unwrap(), "other");
+        assert_eq!(time_limit(&state, &head), Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_redirect_is_answered_here() {
+        let (states, now) = (States::default(), Instant::now());
+        let redirect = Redirect {
+            scheme: Some(http::uri::Scheme::HTTPS),
+            host: None,
+            path: None,
+            port: None,
+            status: StatusCode::MOVED_PERMANENTLY,
+        };
+        let rules = vec![rule("/", Action::Redirect(redirect))];
+        let state = states.state(destination(rules, &[1], &[2]), now);
+        let head = head("http://web/a");
+        let instead = decide(&state, &head, now).err().unwrap();
+        let response = instead.answer(&Metrics::default());
+        assert_eq!(response.status(), StatusCode::MOVED_PERMANENTLY);
+        assert_eq!(response.headers()[LOCATION], "https://web/a");
+    }
+}
