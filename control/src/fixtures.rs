@@ -138,5 +138,6 @@ pub(crate) fn snapshot() -> Snapshot {
             roots: Vec::new(),
             links: vec![Arc::new(link("west")), Arc::new(link("north"))],
         },
+        gateway_hosts: vec!["192.0.2.1".to_owned()],
     }
 }

@@ -31,6 +31,8 @@ pub(crate) struct Snapshot {
     /// By the Service whose clients they concern.
     pub(crate) splits: HashMap<Name, Split>,
     pub(crate) links: Links,
+    /// Where peers find our gateway.
+    pub(crate) gateway_hosts: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
