@@ -97,7 +97,7 @@ pub struct LinkStatus {
     #[serde(default)]
     pub message: String,
     /// What became of the exported Services.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "counts")]
     pub services: LinkServices,
     /// The peer's gateway, address by address.
     #[serde(default)]
@@ -120,6 +120,13 @@ pub struct LinkStatus {
     /// `gatewayAddresses` hold: who edits the spec is believed again.
     #[serde(default)]
     pub observed_spec: Option<String>,
+}
+
+/// Counts, or none if there is something else: it was a number once, and a
+/// Link that cannot be read would keep all others from being read.
+fn counts<'de, D: serde::Deserializer<'de>>(from: D) -> Result<LinkServices, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
 /// What became of the exported Services, in numbers.
@@ -400,6 +407,14 @@ mod tests {
             edit(&mut edited);
             assert_eq!(effective(&edited, Some(&seen())), edited, "edit {index}");
         }
+    }
+
+    #[test]
+    fn a_status_of_an_older_program_can_be_read() {
+        let old = serde_json::json!({ "services": 3, "clusterUid": "east-uid" });
+        let status: LinkStatus = serde_json::from_value(old).unwrap();
+        assert_eq!(status.cluster_uid.as_deref(), Some("east-uid"));
+        assert_eq!(status.services, LinkServices::default());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod crossing;
 mod failures;
 mod installed;
 mod intruder;
+mod link_status;
 mod refusals;
 mod repeated;
 mod third_party;
