@@ -40,17 +40,11 @@ impl Budget {
         if waits {
             self.take_turns(actions, granted);
         }
-        #[expect(clippy::cast_precision_loss, reason = "at most BURST")]
         let taken = actions.len() as f64;
         self.left -= taken;
         waits.then(|| now + AGAIN)
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 0 and BURST"
-    )]
     const fn whole(&self) -> usize {
         self.left as usize
     }

@@ -222,7 +222,6 @@ fn refused(findings: &Findings) -> Option<State> {
     }
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as its callers")]
 fn well(reason: &'static str, text: &str) -> Option<State> {
     Some(State {
         key: String::new(),
@@ -230,7 +229,6 @@ fn well(reason: &'static str, text: &str) -> Option<State> {
     })
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "as its callers")]
 fn trouble(key: &str, reason: &'static str, text: String) -> Option<State> {
     Some(State {
         key: key.into(),
