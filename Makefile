@@ -50,7 +50,7 @@ acceptance: ## the acceptance rows, and the tests that carry them
 	@tools/acceptance
 
 soak: ## proof that takes hours
-	@echo "There is no soak test yet."
+	MESH_RUNS=10000 cargo test --profile quick -p mesh-mirror m11_histories
 
 clean-lab: ## remove every cluster and whatever a lab that was cut off left
 	$(LAB) down

@@ -71,7 +71,7 @@ pub(crate) fn services(
             trust_domain: snapshot.links.trust_domain.to_string(),
             roots: snapshot.links.roots.clone(),
         }),
-        gateway_hosts: Vec::new(),
+        gateway_hosts: snapshot.gateway_hosts.clone(),
         services: services.collect(),
         partial: false,
     }

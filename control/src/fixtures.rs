@@ -143,5 +143,6 @@ pub(crate) fn snapshot() -> Snapshot {
             links: vec![Arc::new(link("west")), Arc::new(link("north"))],
         },
         policies: Some(Default::default()),
+        gateway_hosts: vec!["192.0.2.1".to_owned()],
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Snapshot {
     pub(crate) reserved: HashSet<IpAddr>,
     /// None while they cannot be read.
     pub(crate) policies: Option<Policies>,
+    /// Where peers find our gateway.
+    pub(crate) gateway_hosts: Vec<String>,
 }
 
 #[derive(Debug, Clone)]

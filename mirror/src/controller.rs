@@ -62,7 +62,7 @@ async fn remove(cx: &Context, removals: Vec<Action>) -> bool {
     let mut complete = true;
     for removal in removals {
         let service = removal.name().to_string();
-        let outcome = cx.writer.execute(removal).await;
+        let outcome = cx.writer.execute(&removal).await;
         cx.metrics.wrote(Verb::Delete, &outcome);
         match outcome {
             Outcome::Done => info!(service, "mirror of a deleted link removed"),

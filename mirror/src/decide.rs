@@ -6,10 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt as _;
 use mesh_api::link::{Direction, Link};
 use mesh_core::cluster::ClusterName;
+use tokio::time::Instant;
 
 use crate::{
     desired::{self, Importer, Refused},
     feed::{Feed, Health, Received},
+    gateways::Probed,
+    introduction::observe,
     local::Objects,
     mirror::ServiceName,
     plan::{Action, Conflict, Plan, owned_by, plan},
@@ -23,6 +26,9 @@ pub(crate) struct Memory {
     doubt: Doubt,
     /// The cluster that answers under the link's name, once it is believed.
     cluster_uid: Option<String>,
+    /// The fingerprint of the spec, and the snapshot that was there when it
+    /// was first seen: only a later one was said to this spec.
+    spec: Option<(String, Option<Instant>)>,
 }
 
 impl Memory {
@@ -32,7 +38,22 @@ impl Memory {
         Self {
             doubt: Doubt::default(),
             cluster_uid: kept.and_then(|status| status.cluster_uid.clone()),
+            spec: None,
         }
+    }
+}
+
+impl Memory {
+    /// Before which moment everything was said to another spec.
+    fn spec_since(&mut self, link: &Link, feed: &Feed) -> Option<Instant> {
+        let fingerprint = link.spec.fingerprint();
+        let received = feed.received.as_ref().map(|received| received.at);
+        match &self.spec {
+            Some((known, since)) if *known == fingerprint => return *since,
+            Some(_) => self.spec = Some((fingerprint, received)),
+            None => self.spec = Some((fingerprint, None)),
+        }
+        self.spec.as_ref().and_then(|(_, since)| *since)
     }
 }
 
@@ -44,11 +65,46 @@ pub(crate) struct Decision {
     /// For the Link's status.
     pub(crate) findings: Findings,
     /// Ask the peer once more, then: something waits for its confirmation.
-    pub(crate) ask_again: Option<tokio::time::Instant>,
+    pub(crate) ask_again: Option<Instant>,
 }
 
 /// Decides for `link`, from what is known of this cluster and of the peer.
-pub(crate) fn decide(memory: &mut Memory, link: &Link, objects: &Objects, feed: &Feed) -> Decision {
+pub(crate) fn decide(
+    memory: &mut Memory,
+    link: &Link,
+    objects: &Objects,
+    feed: &Feed,
+    gateways: Option<&[Probed]>,
+) -> Decision {
+    let mut decision = mirrors(memory, link, objects, feed);
+    let Decision {
+        findings,
+        ask_again,
+        ..
+    } = &mut decision;
+    findings.gateways = match findings.reachable {
+        Reachable::NotImporting => Some(Vec::new()),
+        Reachable::Feed(_) => gateways.map(<[_]>::to_vec),
+    };
+    let since = memory.spec_since(link, feed);
+    if let Some(received) = &feed.received
+        && feed.health == Health::Alive
+        && findings.synced.is_of_the_peer()
+    {
+        if since.is_none_or(|since| received.at > since) {
+            let alive = gateways.unwrap_or_default().iter().filter(|g| g.alive);
+            let alive = alive.map(|gateway| gateway.address.as_str()).collect();
+            let said = &received.snapshot.introduction;
+            findings.observed = Some(observe(link, said, &alive));
+        } else {
+            *ask_again = Some(received.at);
+        }
+    }
+    decision
+}
+
+/// What to do about the mirrors.
+fn mirrors(memory: &mut Memory, link: &Link, objects: &Objects, feed: &Feed) -> Decision {
     let link_uid = link.uid().unwrap_or_default();
     if !imports(link) {
         let plan = plan(&link_uid, &BTreeMap::new(), objects.services());
@@ -88,6 +144,7 @@ pub(crate) fn decide(memory: &mut Memory, link: &Link, objects: &Objects, feed: 
         outcome.plan.actions,
         Some(taken(objects, &outcome.plan.conflicts)),
     );
+    decision.findings.refused = Some(outcome.refused.len() + received.snapshot.left_out);
     decision.ask_again = (outcome.held > 0).then(|| received.at + CONFIRMATION);
     decision
 }
@@ -111,6 +168,9 @@ impl Decision {
                 conflicts: None,
                 services: owned_by(objects.services(), link_uid).count(),
                 cluster_uid: None,
+                refused: None,
+                gateways: None,
+                observed: None,
             },
             ask_again: None,
         }
@@ -225,4 +285,4 @@ fn taken(objects: &Objects, conflicts: &[Conflict]) -> Vec<TakenName> {
 const QUOTA: usize = 5000;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

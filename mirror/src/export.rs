@@ -9,6 +9,8 @@ use mesh_api::names;
 use mesh_core::identity::{is_dns_label, is_dns_subdomain};
 use mesh_proto::v1;
 
+use crate::introduction::Introduction;
+
 /// Everything that a peer exports to us, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
@@ -16,16 +18,30 @@ pub(crate) struct Snapshot {
     pub(crate) cluster_uid: String,
     /// Its exported Services, in its order.
     pub(crate) services: Vec<Export>,
+    /// How many more there are that are not looked at.
+    pub(crate) left_out: usize,
+    /// What it says of itself.
+    pub(crate) introduction: Introduction,
 }
 
 impl From<v1::ExportedServices> for Snapshot {
     fn from(message: v1::ExportedServices) -> Self {
         Self {
             cluster_uid: message.cluster_uid,
-            services: message.services.into_iter().map(Export::from).collect(),
+            left_out: message.services.len().saturating_sub(MOST_SERVICES),
+            services: message
+                .services
+                .into_iter()
+                .take(MOST_SERVICES)
+                .map(Export::from)
+                .collect(),
+            introduction: Introduction::new(message.bundle, message.gateway_hosts),
         }
     }
 }
+
+/// Far more than a link may have mirrors.
+const MOST_SERVICES: usize = 20_000;
 
 /// One exported Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,6 +281,18 @@ mod tests {
         }
         let many: Vec<_> = (1..=251).map(|n| port(n, &format!("p{n}"), "")).collect();
         assert_eq!(offer(&many), Err(InvalidOffer::PortCount(251)));
+    }
+
+    #[test]
+    fn m8_a_flood_of_services_is_cut_off_and_counted() {
+        let services = vec![v1::ExportedService::default(); 100_000];
+        let message = v1::ExportedServices {
+            services,
+            ..v1::ExportedServices::default()
+        };
+        let snapshot = Snapshot::from(message);
+        assert_eq!(snapshot.services.len(), 20_000);
+        assert_eq!(snapshot.left_out, 80_000);
     }
 
     #[test]

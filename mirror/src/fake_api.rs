@@ -13,6 +13,8 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use kube::{Client, client::Body};
+use mesh_api::names;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
@@ -32,16 +34,35 @@ struct State {
     broken: BTreeSet<String>,
     /// Writes, as `METHOD path`.
     writes: Vec<String>,
+    /// Requests, without watches: those end by themselves every few minutes.
+    calls: usize,
+    /// Whether nothing is answered.
+    away: bool,
+    /// How often a write goes wrong, and the dice.
+    faults: f64,
+    dice: StdRng,
+    /// Writes to Services that are not ours.
+    intrusions: Vec<String>,
 }
 
 impl FakeApi {
     pub(crate) fn new() -> Self {
+        Self::with_events(1024)
+    }
+
+    /// With room for so many events that a watch has not taken yet.
+    pub(crate) fn with_events(events: usize) -> Self {
         Self(Arc::new(Mutex::new(State {
             objects: BTreeMap::new(),
             version: 0,
-            events: broadcast::channel(1024).0,
+            events: broadcast::channel(events).0,
             broken: BTreeSet::new(),
             writes: Vec::new(),
+            calls: 0,
+            away: false,
+            faults: 0.0,
+            dice: StdRng::seed_from_u64(0),
+            intrusions: Vec::new(),
         })))
     }
 
@@ -85,6 +106,57 @@ impl FakeApi {
         }
     }
 
+    /// Makes this share of writes fail, or succeed without saying so.
+    pub(crate) fn set_faults(&self, share: f64, seed: u64) {
+        let mut state = self.state();
+        state.faults = share;
+        state.dice = StdRng::seed_from_u64(seed);
+    }
+
+    /// Takes the whole server away, or brings it back.
+    pub(crate) fn set_away(&self, away: bool) {
+        self.state().away = away;
+        self.break_watches();
+    }
+
+    /// Ends all watches: whoever watches has to list again.
+    pub(crate) fn break_watches(&self) {
+        let _ = self.state().events.send((String::new(), expired()));
+    }
+
+    /// How many requests there were.
+    pub(crate) fn calls(&self) -> usize {
+        self.state().calls
+    }
+
+    /// Writes that nobody should have made.
+    pub(crate) fn intrusions(&self) -> Vec<String> {
+        self.state().intrusions.clone()
+    }
+
+    /// All objects whose path has this in it.
+    pub(crate) fn find(&self, part: &str) -> Vec<(String, Value)> {
+        let state = self.state();
+        let found = state.objects.iter().filter(|(path, _)| path.contains(part));
+        found
+            .map(|(path, object)| (path.clone(), object.clone()))
+            .collect()
+    }
+
+    pub(crate) fn count(&self, part: &str) -> usize {
+        let state = self.state();
+        state
+            .objects
+            .keys()
+            .filter(|path| path.contains(part))
+            .count()
+    }
+
+    /// All writes so far.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        self.state().writes.clone()
+    }
+
     /// The writes to Services so far.
     pub(crate) fn service_writes(&self) -> Vec<String> {
         let state = self.state();
@@ -102,12 +174,21 @@ impl FakeApi {
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         let path = head.uri.path().to_owned();
         let query = head.uri.query().unwrap_or_default();
+        if self.state().away {
+            return failure(StatusCode::SERVICE_UNAVAILABLE, "it is away");
+        }
         if query.contains("watch=true") {
             return self.watch(&path);
         }
+        self.state().calls += 1;
         let mut state = self.state();
         if head.method != Method::GET {
             state.writes.push(format!("{} {path}", head.method));
+            state.audit(&head.method, &path);
+        }
+        let fault = head.method != Method::GET && state.fault();
+        if fault && state.dice.random() {
+            return failure(StatusCode::INTERNAL_SERVER_ERROR, "not today");
         }
         if state.broken.contains(&path) {
             return failure(StatusCode::INTERNAL_SERVER_ERROR, "it is broken");
@@ -120,6 +201,10 @@ impl FakeApi {
             Method::DELETE => state.delete(&path, &body),
             _ => Err(StatusCode::METHOD_NOT_ALLOWED),
         };
+        if fault {
+            // It is done, and nobody hears of it.
+            return failure(StatusCode::GATEWAY_TIMEOUT, "the answer was lost");
+        }
         outcome.map_or_else(
             |status| failure(status, status.as_str()),
             |object| success(&object),
@@ -131,7 +216,12 @@ impl FakeApi {
         let prefix = format!("{collection}/");
         let plural = collection.rsplit('/').next().unwrap_or_default().to_owned();
         let lines = BroadcastStream::new(events).filter_map(move |event| {
-            let line = event.ok().and_then(|(path, event)| {
+            // A watch that cannot keep up has missed something.
+            let event = event.unwrap_or_else(|_| (String::new(), expired()));
+            let line = Some(event).and_then(|(path, event)| {
+                if path.is_empty() {
+                    return Some(format!("{event}\n"));
+                }
                 let namespaced = path.rsplit('/').nth(1) == Some(plural.as_str());
                 (path.starts_with(&prefix) || namespaced).then(|| format!("{event}\n"))
             });
@@ -201,7 +291,28 @@ impl State {
         objects.map(|(_, object)| object.clone()).collect()
     }
 
+    fn fault(&mut self) -> bool {
+        self.faults > 0.0 && self.dice.random_bool(self.faults)
+    }
+
+    /// Notes a write to a Service that mesh-mirror did not make.
+    fn audit(&mut self, method: &Method, path: &str) {
+        let Some(object) = self.objects.get(path) else {
+            return;
+        };
+        let metadata = &object["metadata"];
+        let ours = metadata["labels"][names::MANAGED_BY] == names::MIRROR_CONTROLLER
+            && metadata["annotations"][names::LINK_UID].is_string();
+        if path.contains("/services/") && !ours {
+            self.intrusions.push(format!("{method} {path}: {metadata}"));
+        }
+    }
+
     fn create(&mut self, collection: &str, object: Value) -> Result<Value, StatusCode> {
+        let namespace = collection.strip_suffix("/services");
+        if namespace.is_some_and(|path| !self.objects.contains_key(path)) {
+            return Err(StatusCode::NOT_FOUND);
+        }
         let name = object["metadata"]["name"]
             .as_str()
             .ok_or(StatusCode::BAD_REQUEST)?;
@@ -239,6 +350,14 @@ impl State {
             Err(StatusCode::CONFLICT)
         }
     }
+}
+
+/// The end of a watch that has missed something.
+fn expired() -> Value {
+    json!({ "type": "ERROR", "object": {
+        "kind": "Status", "status": "Failure", "code": 410, "reason": "Expired",
+        "message": "too old resource version",
+    } })
 }
 
 /// RFC 7396.

@@ -123,10 +123,14 @@ async fn listen(
         match message {
             Ok(Ok(Some(update))) => {
                 had_answer = true;
+                let start = Instant::now();
                 match assembly.take(update.update) {
                     Ok(step) => {
                         if publish(feed, step) {
-                            sleep(PACE).await;
+                            // What is not read waits in buffers and grows old
+                            // there, so a pause is as long as the work: half of
+                            // the time.
+                            sleep(start.elapsed().min(PACE)).await;
                         }
                     }
                     Err(misfit) => return lost(format!("the peer says {misfit}"), had_answer),
@@ -209,7 +213,8 @@ fn explain(status: &tonic::Status) -> String {
     text
 }
 
-fn current(links: &mut LinksReceiver, name: &str) -> Option<Arc<Link>> {
+/// The link called `name`, as it is now.
+pub(crate) fn current(links: &mut LinksReceiver, name: &str) -> Option<Arc<Link>> {
     let known = links.borrow_and_update();
     let link = known
         .as_ref()?
@@ -238,12 +243,13 @@ async fn changed(links: &mut LinksReceiver) {
 
 /// A feed that says nothing for so long is lost; its heart beats every 5 s.
 pub(crate) const SILENCE: Duration = Duration::from_secs(15);
-/// Between two snapshots that are looked at: the peer sends only its newest.
+/// The longest pause after a snapshot.
 const PACE: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
-/// Some 50,000 Services.
-const MAX_MESSAGE: usize = 8 * 1024 * 1024;
+/// 100,000 Services with short names. Two bytes can stand for one that takes
+/// 200 in memory, which is why it is no more.
+const MAX_MESSAGE: usize = 2 * 1024 * 1024;
 
 #[cfg(test)]
 pub(crate) mod tests;

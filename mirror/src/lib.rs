@@ -10,6 +10,7 @@
 //! (what to do; with the rules in [`desired`], [`plan`] and [`removal`]), and
 //! [`writer`] (the doing). [`importer`] is the life of one such controller.
 
+mod budget;
 pub mod config;
 mod controller;
 mod decide;
@@ -17,12 +18,17 @@ mod desired;
 mod export;
 #[cfg(test)]
 mod fake_api;
+#[cfg(test)]
+mod fake_peer;
 mod feed;
+mod gateways;
 mod importer;
+mod introduction;
 mod lease;
 mod local;
 mod metrics;
 mod mirror;
+mod news;
 mod plan;
 mod removal;
 mod status;
@@ -34,15 +40,20 @@ use anyhow::Context as _;
 use config::Config;
 use kube::Client;
 use mesh_dataplane::{
-    channel, control::ControlPlane, health::IdentityHealth, links::watch_links, tunnel::Tunnels,
+    channel,
+    control::ControlPlane,
+    health::IdentityHealth,
+    links::watch_links,
+    tunnel::{Target, Tunnels},
 };
 use mesh_runtime::{Readiness, Shutdown, registry, serve_admin};
-use tokio::task::JoinSet;
+use tokio::{io::AsyncReadExt as _, task::JoinSet};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::{
-    feed::Dial, importer::Context, lease::Candidate, local::Local, metrics::Metrics, writer::Writer,
+    feed::Dial, gateways::Probe, importer::Context, lease::Candidate, local::Local,
+    metrics::Metrics, writer::Writer,
 };
 
 /// Lives until `shutdown`.
@@ -66,6 +77,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         writer: Writer::new(client.clone()),
         links: watch_links(&control, &tasks),
         dial: dial(&control),
+        probe: probe(&control),
         metrics: Metrics::register(&mut registry),
     };
     let mut watches = JoinSet::new();
@@ -94,10 +106,32 @@ fn dial(control: &ControlPlane) -> Dial {
     Arc::new(move |link| channel::exports(link.clone(), tunnels.clone(), tls.clone()))
 }
 
+/// Asks a gateway for a sign of life. Each question opens a connection, as
+/// those do who come next.
+fn probe(control: &ControlPlane) -> Probe {
+    let (tls, resolver) = (control.tls().clone(), control.resolver().clone());
+    Arc::new(move |link| {
+        let tunnels = Tunnels::new(tls.clone(), resolver.clone());
+        Box::pin(async move {
+            let opened = tunnels.open(&link, Target::Probe).await;
+            let mut tunnel = opened.map_err(|error| error.to_string())?;
+            match tunnel.read(&mut [0]).await {
+                Ok(0) => Ok(()),
+                Ok(_) => Err("it answers with what nobody asked for".into()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+    })
+}
+
 async fn ready_when_complete(local: Local, readiness: Readiness) {
     local.complete().await;
     readiness.set(true);
 }
 
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod performance;
 #[cfg(test)]
 mod tests;

@@ -154,6 +154,9 @@ mod tests {
             conflicts: Some(Vec::new()),
             services: 3,
             cluster_uid: None,
+            refused: None,
+            gateways: None,
+            observed: None,
         };
         metrics.found("east", &findings);
         let shown = metrics.show("gone");

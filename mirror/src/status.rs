@@ -1,8 +1,16 @@
 //! What a Link's status says.
 
-use mesh_api::link::{LinkCondition, LinkStatus};
+use std::time::Duration;
 
-use crate::{desired::Refused, feed::Health, mirror::ServiceName};
+use mesh_api::link::{LinkCondition, LinkGatewayStatus, LinkServices, LinkStatus};
+
+use crate::{
+    desired::Refused,
+    feed::Health,
+    gateways::{Probed, differ},
+    introduction::Observed,
+    mirror::ServiceName,
+};
 
 /// What one pass of a link's controller found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +25,12 @@ pub(crate) struct Findings {
     pub(crate) services: usize,
     /// The cluster that we know under this name; as before, if none.
     pub(crate) cluster_uid: Option<String>,
+    /// How many exported Services are refused; as before, if none.
+    pub(crate) refused: Option<usize>,
+    /// The peer's gateway; as before, if none.
+    pub(crate) gateways: Option<Vec<Probed>>,
+    /// What the peer says of itself; as before, if none.
+    pub(crate) observed: Option<Observed>,
 }
 
 /// The condition `Reachable`.
@@ -53,6 +67,24 @@ pub(crate) enum Synced {
     Done(usize),
 }
 
+impl Synced {
+    /// Whether it speaks of what the peer said that the Link names.
+    pub(crate) const fn is_of_the_peer(&self) -> bool {
+        match self {
+            Self::NotImporting
+            | Self::InvalidLink(_)
+            | Self::Failing(_)
+            | Self::Waiting
+            | Self::AnotherCluster(_) => false,
+            Self::Stale
+            | Self::HeldBack(_)
+            | Self::NamesTaken(_)
+            | Self::Incomplete(_)
+            | Self::Done(_) => true,
+        }
+    }
+}
+
 /// A mirror's name that another owner has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TakenName {
@@ -71,7 +103,7 @@ pub(crate) fn status(
 ) -> Option<LinkStatus> {
     let old = there.cloned().unwrap_or_default();
     let mut new = LinkStatus {
-        services: u32::try_from(findings.services).unwrap_or(u32::MAX),
+        services: services(findings, old.services),
         cluster_uid: findings
             .cluster_uid
             .clone()
@@ -83,7 +115,77 @@ pub(crate) fn status(
     if let Some(taken) = &findings.conflicts {
         set(&mut new.conditions, conflicts(taken), now);
     }
-    (there != Some(&new)).then_some(new)
+    if let Some(probed) = &findings.gateways {
+        new.gateways = gateways(&old.gateways, probed, now);
+    }
+    if let Some(observed) = &findings.observed {
+        new.bundle.clone_from(&observed.bundle);
+        new.gateway_addresses.clone_from(&observed.addresses);
+        new.observed_spec = Some(observed.spec.clone());
+    }
+    new.message = message(findings, &new);
+    if there == Some(&new) {
+        return None;
+    }
+    new.last_change = Some(now.into());
+    Some(new)
+}
+
+fn services(findings: &Findings, old: LinkServices) -> LinkServices {
+    let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+    let conflicting = findings.conflicts.as_ref().map(Vec::len);
+    LinkServices {
+        mirrored: number(findings.services),
+        refused: findings.refused.map_or(old.refused, number),
+        conflicting: conflicting.map_or(old.conflicting, number),
+    }
+}
+
+/// What did not change stays as it was written: how long an answer takes is
+/// not worth a write.
+fn gateways(old: &[LinkGatewayStatus], probed: &[Probed], now: &str) -> Vec<LinkGatewayStatus> {
+    let gateway = |probed: &Probed| {
+        let old = old.iter().find(|old| old.address == probed.address);
+        let old = old.filter(|old| old.alive == probed.alive);
+        let written = old.and_then(|old| old.latency_ms);
+        let shown = written.map(|ms| Duration::from_millis(ms.into()));
+        LinkGatewayStatus {
+            address: probed.address.clone(),
+            alive: probed.alive,
+            latency_ms: if differ(shown, probed.latency) {
+                probed.latency.map(to_ms)
+            } else {
+                written
+            },
+            last_change: old.map_or(now, |old| &old.last_change).into(),
+        }
+    };
+    probed.iter().map(gateway).collect()
+}
+
+/// Rounded up: an answer takes some time.
+fn to_ms(latency: Duration) -> u32 {
+    u32::try_from(latency.as_micros().div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
+/// The one sentence to read: what is wrong first, and else how much is well.
+fn message(findings: &Findings, status: &LinkStatus) -> String {
+    let condition = |kind| status.conditions.iter().find(|c| c.r#type == kind);
+    let wrong = |kind, good| condition(kind).filter(|c: &&LinkCondition| c.status != good);
+    let trouble = match &findings.reachable {
+        Reachable::NotImporting => None,
+        Reachable::Feed(_) => wrong("Reachable", "True"),
+    };
+    if let Some(trouble) = trouble.or_else(|| wrong("Synced", "True")) {
+        return trouble.message.clone();
+    }
+    let dead = status.gateways.iter().filter(|gateway| !gateway.alive);
+    let dead: Vec<&str> = dead.map(|gateway| gateway.address.as_str()).collect();
+    if !dead.is_empty() {
+        let list = shorten(&dead.join(", "), MAX_NAME);
+        return format!("The peer is reached, but not at every address of its gateway: {list}.");
+    }
+    condition("Synced").map_or_else(String::new, |synced| synced.message.clone())
 }
 
 struct Condition {
@@ -189,6 +291,16 @@ fn synced(synced: &Synced) -> Condition {
         ),
     };
     Condition::new("Synced", status, reason, shorten(&message, MAX_MESSAGE))
+}
+
+/// The message of the condition `Synced`.
+pub(crate) fn synced_message(state: &Synced) -> String {
+    synced(state).message
+}
+
+/// The message of the condition `Conflicts`.
+pub(crate) fn conflicts_message(taken: &[TakenName]) -> String {
+    conflicts(taken).message
 }
 
 fn incomplete(refused: &[Refused]) -> String {

@@ -24,6 +24,7 @@ const MIRROR: &str = "/api/v1/namespaces/shop/services/web-east";
 struct Mirroring {
     api: FakeApi,
     peer: ScriptedPeer,
+    probe: Probe,
     _links: watch::Sender<Option<Arc<Links>>>,
     tasks: JoinSet<()>,
 }
@@ -37,7 +38,8 @@ impl Mirroring {
         let mut mirroring = Self {
             api,
             peer: ScriptedPeer::start(),
-            _links: watch::Sender::new(Some(Arc::new(links()))),
+            probe: Arc::new(|_| Box::pin(async { Ok(()) })),
+            _links: watch::Sender::new(Some(Arc::new(links_with_a_gateway()))),
             tasks: JoinSet::new(),
         };
         mirroring.start_controller();
@@ -51,6 +53,7 @@ impl Mirroring {
             writer: Writer::new(self.api.client()),
             links: self._links.subscribe(),
             dial: self.peer.dial.clone(),
+            probe: self.probe.clone(),
             metrics: Metrics::default(),
         };
         local.follow(&self.api.client(), &mut self.tasks);
@@ -90,6 +93,12 @@ impl Mirroring {
             .unwrap()
             .into()
     }
+}
+
+fn links_with_a_gateway() -> Links {
+    let mut links = links();
+    Arc::make_mut(&mut links.links[0]).gateway.hosts = vec!["192.0.2.1".into()];
+    links
 }
 
 fn condition(api: &FakeApi, kind: &str) -> Value {
@@ -264,6 +273,38 @@ async fn m12_what_the_api_server_refused_is_tried_until_it_works() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn m12_an_api_server_that_was_away_for_an_hour_is_caught_up_with_in_30_seconds() {
+    let mirroring = Mirroring::start();
+    let feed = mirroring.exporting(&["web", "old"]).await;
+    mirroring.until_there(MIRROR).await;
+    mirroring.api.set_away(true);
+    feed.send(Ok(snapshot(&["web", "db"]))).await.unwrap();
+    for _ in 0..720 {
+        sleep(Duration::from_secs(5)).await;
+        feed.send(Ok(heartbeat())).await.unwrap();
+    }
+    mirroring.api.remove(MIRROR);
+    mirroring.api.set_away(false);
+    let start = tokio::time::Instant::now();
+    let beat = async {
+        loop {
+            let _ = feed.send(Ok(heartbeat())).await;
+            sleep(Duration::from_secs(5)).await;
+        }
+    };
+    let services = "/api/v1/namespaces/shop/services";
+    let caught_up = mirroring.until("all is as it should be", |api| {
+        let there = |name: &str| api.get(&format!("{services}/{name}")).is_some();
+        there("web-east") && there("db-east") && !there("old-east")
+    });
+    tokio::select! {
+        () = caught_up => {}
+        () = beat => {}
+    }
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[tokio::test(start_paused = true)]
 async fn m13_a_namespace_that_appears_gets_its_mirrors() {
     let mirroring = Mirroring::start();
     mirroring.api.remove("/api/v1/namespaces/shop");
@@ -305,4 +346,93 @@ async fn m6_an_empty_feed_is_asked_again_before_many_mirrors_go() {
         "{:?}",
         start.elapsed()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn s6_a_gateway_that_does_not_answer_takes_no_mirror_away() {
+    let mut mirroring = Mirroring::start();
+    mirroring.tasks.shutdown().await;
+    mirroring.probe = Arc::new(|_| Box::pin(async { Err("no route".into()) }));
+    mirroring.start_controller();
+    let feed = mirroring.exporting(&["web"]).await;
+    mirroring.until_there(MIRROR).await;
+    let beat = async {
+        loop {
+            let _ = feed.send(Ok(heartbeat())).await;
+            sleep(Duration::from_secs(5)).await;
+        }
+    };
+    let dead = |api: &FakeApi| api.get(LINK).unwrap()["status"]["gateways"][0]["alive"] == false;
+    tokio::select! {
+        () = beat => {}
+        () = mirroring.until("a dead gateway", dead) => {}
+    }
+    let status = &mirroring.api.get(LINK).unwrap()["status"];
+    assert_eq!(status["gateways"][0]["address"], "192.0.2.1");
+    assert!(mirroring.api.get(MIRROR).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn s11_a_peer_that_is_away_at_the_start_costs_no_mirror_and_is_tried_again() {
+    let mut mirroring = Mirroring::start();
+    let feed = mirroring.exporting(&["web"]).await;
+    mirroring.until_there(MIRROR).await;
+    mirroring.tasks.shutdown().await;
+    drop(feed);
+    mirroring.start_controller();
+    mirroring.until_condition("Reachable", "False").await;
+    sleep(Duration::from_secs(600)).await;
+    assert!(mirroring.api.get(MIRROR).is_some());
+    let _feed = mirroring.exporting(&["web", "db"]).await;
+    mirroring.until_condition("Reachable", "True").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn s17_what_is_as_it_should_be_is_not_written_again() {
+    let mirroring = Mirroring::start();
+    let feed = mirroring.exporting(&["web"]).await;
+    mirroring.until_condition("Synced", "True").await;
+    sleep(Duration::from_secs(10)).await;
+    let calls = mirroring.api.calls();
+    for _ in 0..20 {
+        feed.send(Ok(snapshot(&["web"]))).await.unwrap();
+        feed.send(Ok(heartbeat())).await.unwrap();
+        sleep(Duration::from_secs(5)).await;
+    }
+    assert_eq!(mirroring.api.calls(), calls);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s23_events_about_a_link_are_in_the_api_server() {
+    let mirroring = Mirroring::start();
+    mirroring.api.remove("/api/v1/namespaces/shop");
+    let _feed = mirroring.exporting(&["web"]).await;
+    mirroring
+        .until("an Event", |api| api.count("/events/") > 0)
+        .await;
+    let (_, event) = mirroring.api.find("/events/").remove(0);
+    assert_eq!(event["reason"], "ServicesRefused");
+    assert_eq!(event["type"], "Warning");
+    assert_eq!(event["regarding"]["kind"], "Link");
+    assert_eq!(event["regarding"]["name"], "east");
+    assert_eq!(event["metadata"]["namespace"], "default");
+}
+
+#[tokio::test(start_paused = true)]
+async fn s33_a_burst_of_edits_to_a_link_ends_with_the_last_one_and_restarts_nothing() {
+    let mirroring = Mirroring::start();
+    let feed = mirroring.exporting(&["web"]).await;
+    mirroring.until_there(MIRROR).await;
+    for edit in 0..500 {
+        mirroring.api.edit(LINK, |link| {
+            let allowed = if edit % 2 == 0 { "shop" } else { "store" };
+            link["spec"]["namespaces"] = json!([allowed]);
+        });
+    }
+    mirroring.until_gone(MIRROR).await;
+    let writes = mirroring.api.service_writes().len();
+    assert_eq!(writes, 2, "made once, removed once");
+    feed.send(Ok(snapshot(&["web"])))
+        .await
+        .expect("the feed is still the first");
 }

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::{
+    api::{core::v1::Service, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
 use kube::{
-    Api, Client, Error, ResourceExt as _,
+    Api, Client, Error, Resource as _, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use mesh_api::{
@@ -14,7 +18,7 @@ use mesh_api::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::{mirror::ServiceName, plan::Action};
+use crate::{mirror::ServiceName, news::Note, plan::Action};
 
 /// Writes Services and the status of Links.
 #[derive(Clone)]
@@ -38,12 +42,12 @@ impl Writer {
 
     /// Writes one Service. What exists is only changed at the version that the
     /// decision was made on, so a second writer does no harm.
-    pub(crate) async fn execute(&self, action: Action) -> Outcome {
+    pub(crate) async fn execute(&self, action: &Action) -> Outcome {
         let api = self.services(action.name());
         let request = async {
             match action {
                 Action::Create { name, mirror } => {
-                    let service = mirror.to_service(&name);
+                    let service = mirror.to_service(name);
                     api.create(&post(), &service).await.map(drop)
                 }
                 Action::Update {
@@ -51,7 +55,7 @@ impl Writer {
                     mirror,
                     resource_version,
                 } => {
-                    let patch = Patch::Merge(mirror.to_patch(&resource_version));
+                    let patch = Patch::Merge(mirror.to_patch(resource_version));
                     api.patch(&name.name, &patch_params(), &patch)
                         .await
                         .map(drop)
@@ -62,8 +66,8 @@ impl Writer {
                     resource_version,
                 } => {
                     let only = DeleteParams::default().preconditions(Preconditions {
-                        resource_version: Some(resource_version),
-                        uid: Some(uid),
+                        resource_version: Some(resource_version.clone()),
+                        uid: Some(uid.clone()),
                     });
                     api.delete(&name.name, &only).await.map(drop)
                 }
@@ -88,8 +92,38 @@ impl Writer {
         within_deadline(request).await
     }
 
+    /// Writes an Event about a Link. One that is lost is lost.
+    pub(crate) async fn write_event(&self, link: &Link, note: &Note) -> Outcome {
+        let api: Api<Event> = Api::namespaced(self.0.clone(), EVENT_NAMESPACE);
+        let event = event(link, note);
+        let request = async { api.create(&post(), &event).await.map(drop) };
+        within_deadline(request).await
+    }
+
     fn services(&self, name: &ServiceName) -> Api<Service> {
         Api::namespaced(self.0.clone(), &name.namespace)
+    }
+}
+
+fn event(link: &Link, note: &Note) -> Event {
+    let now = Timestamp::now();
+    let name: String = link.name_any().chars().take(MAX_NAME).collect();
+    let kind = if note.warning { "Warning" } else { "Normal" };
+    Event {
+        metadata: ObjectMeta {
+            namespace: Some(EVENT_NAMESPACE.into()),
+            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+            ..ObjectMeta::default()
+        },
+        regarding: Some(link.object_ref(&())),
+        reason: Some(note.reason.into()),
+        note: Some(note.text.chars().take(MAX_NOTE).collect()),
+        type_: Some(kind.into()),
+        action: Some("Mirror".into()),
+        event_time: Some(MicroTime(now)),
+        reporting_controller: Some(format!("mesh.dev/{}", names::MIRROR_CONTROLLER)),
+        reporting_instance: Some(names::MIRROR_CONTROLLER.into()),
+        ..Event::default()
     }
 }
 
@@ -123,4 +157,10 @@ fn patch_params() -> PatchParams {
     }
 }
 
+/// Where Events about objects without a namespace are.
+const EVENT_NAMESPACE: &str = "default";
+/// Of a Link's name, so that the Event's is not too long.
+const MAX_NAME: usize = 200;
+/// As Kubernetes allows, whatever the characters are.
+const MAX_NOTE: usize = 250;
 const DEADLINE: Duration = Duration::from_secs(10);

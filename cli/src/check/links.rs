@@ -101,7 +101,7 @@ fn compare(section: &mut Section, state: &State, link: &Link, peer: &Facts) {
         );
     }
     // An unusable bundle was reported above.
-    let known = fingerprints(&link.spec.bundle).unwrap_or_default();
+    let known = fingerprints(&link.effective_spec().bundle).unwrap_or_default();
     if known == peer.fingerprints {
         section.good("its roots are those of the peer");
     } else {

@@ -57,6 +57,7 @@ fn cluster_rules() -> Value {
             "resources": ["links/status"],
             "verbs": ["get", "patch", "update"],
         },
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
     ])
 }
 

@@ -93,6 +93,7 @@ pub(crate) fn read(
             .policies
             .as_ref()
             .map(|objects| policies(objects, trust_domain)),
+        gateway_hosts: gateway_hosts(&objects.services),
     }
 }
 
@@ -125,6 +126,24 @@ fn reserved(objects: &Objects) -> HashSet<IpAddr> {
     let texts = api_server.chain(nodes).chain(ours);
     let parsed = texts.filter_map(|text| text.parse::<IpAddr>().ok());
     parsed.chain(services).map(|ip| ip.to_canonical()).collect()
+}
+
+/// Where the load balancer of our gateway is, in a stable order.
+fn gateway_hosts(services: &[Arc<KubeService>]) -> Vec<String> {
+    let gateway = services.iter().find(|service| {
+        service.metadata.name.as_deref() == Some(names::GATEWAY)
+            && service.metadata.namespace.as_deref() == Some(names::MULTICLUSTER_NAMESPACE)
+    });
+    let status = gateway.and_then(|service| service.status.as_ref()?.load_balancer.as_ref());
+    let ingress = status
+        .into_iter()
+        .flat_map(|status| status.ingress.iter().flatten());
+    let mut hosts: Vec<String> = ingress
+        .filter_map(|ingress| ingress.ip.clone().or_else(|| ingress.hostname.clone()))
+        .collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
 }
 
 fn name_of(metadata: &ObjectMeta) -> Name {
@@ -370,13 +389,13 @@ fn links(
     };
     for object in sorted {
         let name = object.name_any();
-        let bundle = mesh_tls::parse_bundle(&object.spec.bundle).map_err(|e| e.to_string());
-        let link = bundle.and_then(|roots| {
-            object
-                .spec
-                .to_model(&name, roots)
-                .map_err(|e| e.to_string())
+        let spec = object.effective_spec();
+        let bundle = mesh_tls::parse_bundle(&spec.bundle).or_else(|_| {
+            // What the feed said cannot be read: what the owner wrote counts.
+            mesh_tls::parse_bundle(&object.spec.bundle)
         });
+        let bundle = bundle.map_err(|e| e.to_string());
+        let link = bundle.and_then(|roots| spec.to_model(&name, roots).map_err(|e| e.to_string()));
         match link {
             Ok(link) => {
                 let clashes = link.trust_domain == *trust_domain
@@ -403,6 +422,26 @@ fn links(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn gateway(namespace: &str, ingress: &serde_json::Value) -> Arc<KubeService> {
+        let object = serde_json::json!({
+            "metadata": { "name": "mesh-gateway", "namespace": namespace },
+            "status": { "loadBalancer": { "ingress": ingress } },
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn the_feed_names_the_gateways_load_balancer_and_no_other() {
+        let ingress = serde_json::json!([
+            { "hostname": "gateway.example" }, { "ip": "192.0.2.2" }, { "ip": "192.0.2.1" },
+        ]);
+        let ours = gateway("mesh-multicluster", &ingress);
+        let other = gateway("shop", &ingress);
+        let expected = ["192.0.2.1", "192.0.2.2", "gateway.example"];
+        assert_eq!(gateway_hosts(&[other.clone(), ours]), expected);
+        assert!(gateway_hosts(&[other]).is_empty());
+    }
 
     #[test]
     fn ports_are_single_or_ranges() {

@@ -17,7 +17,14 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Cluster","type":"string","jsonPath":".spec.cluster"}"#,
     printcolumn = r#"{"name":"Direction","type":"string","jsonPath":".spec.direction"}"#,
     printcolumn = r#"{"name":"Reachable","type":"string","jsonPath":".status.conditions[?(@.type==\"Reachable\")].status"}"#,
-    printcolumn = r#"{"name":"Services","type":"integer","jsonPath":".status.services"}"#
+    printcolumn = r#"{"name":"Synced","type":"string","jsonPath":".status.conditions[?(@.type==\"Synced\")].status"}"#,
+    printcolumn = r#"{"name":"Services","type":"integer","jsonPath":".status.services.mirrored"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.message"}"#,
+    printcolumn = r#"{"name":"Refused","type":"integer","jsonPath":".status.services.refused","priority":1}"#,
+    printcolumn = r#"{"name":"Conflicting","type":"integer","jsonPath":".status.services.conflicting","priority":1}"#,
+    printcolumn = r#"{"name":"Gateways","type":"string","jsonPath":".status.gateways[*].alive","priority":1}"#,
+    printcolumn = r#"{"name":"Changed","type":"date","jsonPath":".status.lastChange","priority":1}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct LinkSpec {
@@ -86,12 +93,70 @@ pub struct LinkStatus {
     /// `Reachable`, `Synced`, `Conflicts`.
     #[serde(default)]
     pub conditions: Vec<LinkCondition>,
-    /// How many mirror Services exist.
+    /// All of it in one sentence.
     #[serde(default)]
-    pub services: u32,
+    pub message: String,
+    /// What became of the exported Services.
+    #[serde(default, deserialize_with = "counts")]
+    pub services: LinkServices,
+    /// The peer's gateway, address by address.
+    #[serde(default)]
+    pub gateways: Vec<LinkGatewayStatus>,
+    /// When any of this last changed, RFC 3339.
+    #[serde(default)]
+    pub last_change: Option<String>,
     /// Uid of the cluster that last answered under this name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub cluster_uid: Option<String>,
+    /// The peer's root certificates as its feed names them, PEM, if they are
+    /// not those of the spec.
+    #[serde(default)]
+    pub bundle: Option<String>,
+    /// The gateway's addresses as the feed names them, if they are not those
+    /// of the spec.
+    #[serde(default)]
+    pub gateway_addresses: Vec<String>,
+    /// The [`LinkSpec::fingerprint`] for which `bundle` and
+    /// `gatewayAddresses` hold: who edits the spec is believed again.
+    #[serde(default)]
+    pub observed_spec: Option<String>,
+}
+
+/// Counts, or none if there is something else: it was a number once, and a
+/// Link that cannot be read would keep all others from being read.
+fn counts<'de, D: serde::Deserializer<'de>>(from: D) -> Result<LinkServices, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+/// What became of the exported Services, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkServices {
+    /// Mirror Services that exist.
+    #[serde(default)]
+    pub mirrored: u32,
+    /// Exported Services that cannot be mirrored.
+    #[serde(default)]
+    pub refused: u32,
+    /// Mirrors whose names are taken.
+    #[serde(default)]
+    pub conflicting: u32,
+}
+
+/// One address of the peer's gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkGatewayStatus {
+    /// An IP address or host name.
+    pub address: String,
+    /// Whether it answers probes.
+    pub alive: bool,
+    /// How long a recent probe took, milliseconds.
+    #[serde(default)]
+    pub latency_ms: Option<u32>,
+    /// When `alive` last changed, RFC 3339.
+    pub last_change: String,
 }
 
 /// One condition, as Kubernetes writes them.
@@ -110,7 +175,52 @@ pub struct LinkCondition {
     pub last_transition_time: String,
 }
 
+impl Link {
+    /// The spec, with what the peer's feed has said since it was written.
+    #[must_use]
+    pub fn effective_spec(&self) -> LinkSpec {
+        effective(&self.spec, self.status.as_ref())
+    }
+}
+
+/// `spec` with the bundle and the gateway's addresses of `status`, if that
+/// speaks of this very spec.
+#[must_use]
+pub fn effective(spec: &LinkSpec, status: Option<&LinkStatus>) -> LinkSpec {
+    let mut effective = spec.clone();
+    let fingerprint = spec.fingerprint();
+    let Some(seen) = status.filter(|s| s.observed_spec.as_ref() == Some(&fingerprint)) else {
+        return effective;
+    };
+    if let Some(bundle) = seen.bundle.as_ref().filter(|bundle| !bundle.is_empty()) {
+        effective.bundle.clone_from(bundle);
+    }
+    if !seen.gateway_addresses.is_empty() {
+        let addresses = &mut effective.gateway.addresses;
+        addresses.clone_from(&seen.gateway_addresses);
+    }
+    effective
+}
+
 impl LinkSpec {
+    /// Tells one version of whom and where the peer is from another. It is no
+    /// secret and no proof: only the owner of the Link writes what goes in.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let gateway = &self.gateway;
+        let port = gateway.port.to_string();
+        let fixed = [
+            &self.cluster,
+            &self.trust_domain,
+            &self.bundle,
+            &port,
+            &gateway.identity,
+            &gateway.server_name,
+            &self.peers.control,
+        ];
+        format!("{:016x}", fnv(fixed.into_iter().chain(&gateway.addresses)))
+    }
+
     /// The link as the data plane knows it.
     ///
     /// `roots` are the certificates of [`bundle`](Self::bundle), DER.
@@ -173,6 +283,14 @@ impl LinkSpec {
             }),
         }
     }
+}
+
+/// FNV-1a over texts, each closed by a byte that no text has.
+fn fnv<'a>(texts: impl Iterator<Item = &'a String>) -> u64 {
+    let bytes = texts.flat_map(|text| text.bytes().chain([0xff]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// A Link that cannot be used.
@@ -238,5 +356,74 @@ mod tests {
         bad.prefix = "10.0.0.0/8".into();
         let error = bad.to_model("east", Vec::new()).unwrap_err();
         assert_eq!(error.field, "spec.prefix");
+    }
+
+    /// A status whose feed named another root and address for `spec()`.
+    fn seen() -> LinkStatus {
+        LinkStatus {
+            bundle: Some("new root".into()),
+            gateway_addresses: vec!["10.99.2.101".into()],
+            observed_spec: Some(spec().fingerprint()),
+            ..LinkStatus::default()
+        }
+    }
+
+    #[test]
+    fn what_the_feed_said_holds_for_the_spec_that_it_was_said_of() {
+        let said = LinkSpec {
+            bundle: "new root".into(),
+            gateway: LinkGateway {
+                addresses: vec!["10.99.2.101".into()],
+                ..spec().gateway
+            },
+            ..spec()
+        };
+        assert_eq!(effective(&spec(), Some(&seen())), said);
+        assert_eq!(effective(&spec(), None), spec());
+        let other_namespaces = LinkSpec {
+            namespaces: vec!["shop".into()],
+            ..spec()
+        };
+        let effective = effective(&other_namespaces, Some(&seen()));
+        assert_eq!(
+            effective.bundle, "new root",
+            "that has nothing to do with it"
+        );
+    }
+
+    #[test]
+    fn whoever_edits_the_spec_is_believed_again() {
+        let edits: [fn(&mut LinkSpec); 7] = [
+            |spec| spec.bundle = "by hand".into(),
+            |spec| spec.trust_domain = "other".into(),
+            |spec| spec.gateway.addresses = vec!["192.0.2.7".into()],
+            |spec| spec.gateway.addresses.push("192.0.2.7".into()),
+            |spec| spec.gateway.port = 4144,
+            |spec| spec.gateway.identity.push('x'),
+            |spec| spec.cluster = "other".into(),
+        ];
+        for (index, edit) in edits.into_iter().enumerate() {
+            let mut edited = spec();
+            edit(&mut edited);
+            assert_eq!(effective(&edited, Some(&seen())), edited, "edit {index}");
+        }
+    }
+
+    #[test]
+    fn a_status_of_an_older_program_can_be_read() {
+        let old = serde_json::json!({ "services": 3, "clusterUid": "east-uid" });
+        let status: LinkStatus = serde_json::from_value(old).unwrap();
+        assert_eq!(status.cluster_uid.as_deref(), Some("east-uid"));
+        assert_eq!(status.services, LinkServices::default());
+    }
+
+    #[test]
+    fn a_status_that_says_nothing_changes_nothing() {
+        let mut nothing = seen();
+        nothing.bundle = None;
+        nothing.gateway_addresses.clear();
+        assert_eq!(effective(&spec(), Some(&nothing)), spec());
+        nothing.bundle = Some(String::new());
+        assert_eq!(effective(&spec(), Some(&nothing)), spec());
     }
 }

@@ -1,16 +1,17 @@
 use std::{sync::Arc, time::Duration};
 
-use mesh_api::link::{LinkGateway, LinkPeers, LinkSpec};
+use mesh_api::link::{LinkGateway, LinkPeers, LinkSpec, LinkStatus};
 use tokio::time::Instant;
 
 use super::*;
 use crate::{
     export::{Export, Offer, Port, Snapshot},
+    introduction::Introduction,
     local::tests::objects,
     mirror::{Actual, Mirror, Owned},
 };
 
-fn link(uid: &str) -> Link {
+pub(crate) fn link(uid: &str) -> Link {
     let spec = LinkSpec {
         cluster: "east".into(),
         trust_domain: "east".into(),
@@ -57,6 +58,7 @@ fn feed(cluster_uid: &str, services: &[&str], at: Instant) -> Feed {
     let snapshot = Snapshot {
         cluster_uid: cluster_uid.into(),
         services: services.iter().map(|name| export(name)).collect(),
+        ..Snapshot::default()
     };
     Feed {
         received: Some(Arc::new(Received { snapshot, at })),
@@ -92,6 +94,10 @@ const TEN: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
 fn cluster(services: &[&str]) -> Objects {
     let mirrors = services.iter().map(|service| mirrored(service, "link-1"));
     objects(vec![link("link-1")], &["shop"], mirrors.collect())
+}
+
+fn decide(memory: &mut Memory, link: &Link, objects: &Objects, feed: &Feed) -> Decision {
+    super::decide(memory, link, objects, feed, None)
 }
 
 fn deletions(decision: &Decision) -> usize {
@@ -183,7 +189,7 @@ fn m6_while_removals_wait_everything_else_goes_on() {
 #[test]
 fn m6_another_cluster_changes_nothing_until_it_has_answered_for_a_minute() {
     let mut known = link("link-1");
-    known.status = Some(mesh_api::link::LinkStatus {
+    known.status = Some(LinkStatus {
         cluster_uid: Some("east-uid".into()),
         ..Default::default()
     });
@@ -286,4 +292,62 @@ fn m5_a_link_whose_cluster_has_no_legal_name_writes_nothing() {
     let decision = decide(&mut Memory::default(), &wrong, &cluster(&TEN), &feed);
     assert_eq!(decision.actions, []);
     assert!(matches!(decision.findings.synced, Synced::InvalidLink(_)));
+}
+
+/// A feed with an introduction of other addresses.
+fn introducing(cluster_uid: &str, at: Instant) -> Feed {
+    let mut feed = feed(cluster_uid, &["web"], at);
+    let snapshot = Snapshot {
+        introduction: Introduction::new(None, vec!["192.0.2.9".into()]),
+        ..feed.received.as_ref().unwrap().snapshot.clone()
+    };
+    feed.received = Some(Arc::new(Received { snapshot, at }));
+    feed
+}
+
+fn observed(memory: &mut Memory, link: &Link, feed: &Feed) -> (Option<Vec<String>>, bool) {
+    let alive = Probed {
+        address: "192.0.2.9".into(),
+        alive: true,
+        latency: None,
+    };
+    let objects = cluster(&["web"]);
+    let decision = super::decide(memory, link, &objects, feed, Some(&[alive]));
+    let observed = decision.findings.observed;
+    (observed.map(|o| o.addresses), decision.ask_again.is_some())
+}
+
+#[test]
+fn an_introduction_counts_from_a_living_feed_of_the_right_cluster_only() {
+    let now = Instant::now();
+    let mut known = link("link-1");
+    known.status = Some(LinkStatus {
+        cluster_uid: Some("east-uid".into()),
+        ..LinkStatus::default()
+    });
+    let mut memory = Memory::new(&known);
+    let stranger = introducing("other-uid", now);
+    assert_eq!(observed(&mut memory, &known, &stranger).0, None);
+    let taken = Some(vec!["192.0.2.9".to_owned()]);
+    let right = introducing("east-uid", now);
+    assert_eq!(observed(&mut memory, &known, &right).0, taken);
+    let stale = Feed {
+        health: Health::Lost("no route".into()),
+        ..right
+    };
+    assert_eq!(observed(&mut memory, &known, &stale).0, None);
+}
+
+#[test]
+fn an_introduction_to_an_older_spec_is_asked_for_again() {
+    let now = Instant::now();
+    let mut memory = Memory::default();
+    let mut link = link("link-1");
+    let old = introducing("east-uid", now);
+    assert!(observed(&mut memory, &link, &old).0.is_some());
+    link.spec.gateway.addresses = vec!["192.0.2.77".into()];
+    assert_eq!(observed(&mut memory, &link, &old), (None, true));
+    assert_eq!(observed(&mut memory, &link, &old), (None, true));
+    let new = introducing("east-uid", now + Duration::from_secs(1));
+    assert!(observed(&mut memory, &link, &new).0.is_some());
 }

@@ -58,6 +58,7 @@ impl Setting {
             &Snapshot {
                 cluster_uid,
                 services,
+                ..Snapshot::default()
             },
         )
     }

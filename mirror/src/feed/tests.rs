@@ -292,6 +292,7 @@ async fn m6_a_second_complete_snapshot_can_be_asked_for() {
     let first = followed.until(|feed| count(feed) == Some(1)).await;
     let second = followed.answer().await;
     second.send(Ok(snapshot(&["web"]))).await.unwrap();
+    advance(Duration::from_millis(1)).await;
     followed.again.notify_one();
     let newer =
         |feed: &Feed| feed.received.as_ref().unwrap().at > first.received.as_ref().unwrap().at;

@@ -8,6 +8,9 @@ fn findings() -> Findings {
         conflicts: Some(Vec::new()),
         services: 3,
         cluster_uid: Some("east-uid".into()),
+        refused: Some(0),
+        gateways: None,
+        observed: None,
     }
 }
 
@@ -34,7 +37,7 @@ fn a_healthy_link_has_three_conditions() {
             ("Conflicts", "False")
         ]
     );
-    assert_eq!(status.services, 3);
+    assert_eq!(status.services.mirrored, 3);
     assert_eq!(status.cluster_uid.as_deref(), Some("east-uid"));
 }
 
@@ -158,4 +161,92 @@ fn c6_text_of_the_peer_shows_no_control_characters() {
     let message = &condition(&status, "Synced").message;
     assert!(!message.chars().any(char::is_control), "{message}");
     assert!(message.len() < 2048);
+}
+
+fn probed(address: &str, alive: bool, ms: u64) -> Probed {
+    Probed {
+        address: address.into(),
+        alive,
+        latency: alive.then(|| Duration::from_millis(ms)),
+    }
+}
+
+fn with_gateways(gateways: Vec<Probed>) -> Findings {
+    Findings {
+        gateways: Some(gateways),
+        ..findings()
+    }
+}
+
+#[test]
+fn s28_a_gateway_that_answers_a_little_later_is_not_worth_a_write() {
+    let first = with_gateways(vec![probed("192.0.2.1", true, 20)]);
+    let first = status(None, &first, "noon").unwrap();
+    let later = with_gateways(vec![probed("192.0.2.1", true, 30)]);
+    assert_eq!(status(Some(&first), &later, "one"), None);
+    let restarted = Findings {
+        gateways: None,
+        ..findings()
+    };
+    assert_eq!(status(Some(&first), &restarted, "two"), None);
+}
+
+#[test]
+fn each_address_of_a_gateway_knows_since_when_it_is_as_it_is() {
+    let both = |alive| {
+        let first = probed("192.0.2.1", true, 20);
+        with_gateways(vec![first, probed("192.0.2.2", alive, 20)])
+    };
+    let first = status(None, &both(true), "noon").unwrap();
+    let second = status(Some(&first), &both(false), "one").unwrap();
+    let said: Vec<_> = second
+        .gateways
+        .iter()
+        .map(|g| (g.alive, g.latency_ms, g.last_change.as_str()))
+        .collect();
+    assert_eq!(said, [(true, Some(20), "noon"), (false, None, "one")]);
+    assert_eq!(second.last_change.as_deref(), Some("one"));
+    assert!(second.message.contains("192.0.2.2"), "{}", second.message);
+}
+
+#[test]
+fn the_message_says_what_is_wrong_first() {
+    let said = |findings: &Findings| status(None, findings, "noon").unwrap().message;
+    assert_eq!(said(&findings()), "All 3 exported Services are mirrored.");
+    let lost = Findings {
+        reachable: Reachable::Feed(Health::Lost("no route".into())),
+        synced: Synced::Stale,
+        ..findings()
+    };
+    assert!(said(&lost).contains("no route"));
+    let stranger = Findings {
+        synced: Synced::AnotherCluster("u".into()),
+        ..findings()
+    };
+    assert!(said(&stranger).starts_with("Another cluster"));
+    let quiet = Findings {
+        reachable: Reachable::NotImporting,
+        synced: Synced::NotImporting,
+        ..findings()
+    };
+    assert!(said(&quiet).contains("imports nothing"));
+}
+
+#[test]
+fn m6_counts_stay_as_they_were_while_nothing_is_known() {
+    let counted = Findings {
+        refused: Some(4),
+        synced: Synced::NamesTaken(0),
+        ..findings()
+    };
+    let first = status(None, &counted, "noon").unwrap();
+    let restarted = Findings {
+        refused: None,
+        conflicts: None,
+        synced: Synced::Waiting,
+        ..findings()
+    };
+    let second = status(Some(&first), &restarted, "one").unwrap();
+    assert_eq!(second.services, first.services);
+    assert_eq!(second.services.refused, 4);
 }

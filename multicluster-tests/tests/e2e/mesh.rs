@@ -10,6 +10,7 @@ mod failures;
 mod gateways;
 pub(crate) mod installed;
 mod intruder;
+mod link_status;
 mod outages;
 mod policy;
 mod refusals;
