@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{
     check::CheckArgs,
+    explain::{ExplainArgs, LinkCheckArgs},
     inject_command::InjectArgs,
     install::InstallArgs,
     multicluster::{install::MulticlusterInstallArgs, link::LinkArgs, unlink::UnlinkArgs},
@@ -30,6 +31,8 @@ pub(crate) enum Command {
     Inject(InjectArgs),
     /// Look for what is wrong with the mesh in a cluster
     Check(CheckArgs),
+    /// Show why a call does or does not get through, hop by hop
+    Explain(ExplainArgs),
     /// Join clusters
     #[command(subcommand)]
     Multicluster(Multicluster),
@@ -44,6 +47,10 @@ pub(crate) enum Multicluster {
     Link(LinkArgs),
     /// Remove a link, on both sides
     Unlink(UnlinkArgs),
+    /// Try the links from end to end, and name the first hop that is broken
+    Check(LinkCheckArgs),
+    /// Show why a call does or does not get through, hop by hop
+    Explain(ExplainArgs),
 }
 
 /// Which images to run.

@@ -8,6 +8,8 @@
 mod args;
 mod check;
 mod cluster;
+mod diagnosis;
+mod explain;
 mod inject;
 mod inject_command;
 mod install;
@@ -40,6 +42,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Install(args) => output::print(&install::run(args)?)?,
         Command::Inject(args) => inject_command::run(args)?,
         Command::Check(args) => return check::run(&args),
+        Command::Explain(args) | Command::Multicluster(Multicluster::Explain(args)) => {
+            return explain::run(&args);
+        }
+        Command::Multicluster(Multicluster::Check(args)) => return explain::check_links(&args),
         Command::Multicluster(Multicluster::Install(args)) => {
             output::print(&multicluster::install::run(args)?)?;
         }

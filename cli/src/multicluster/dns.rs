@@ -41,7 +41,41 @@ pub(crate) enum DnsChange {
     },
 }
 
+/// Whether names of a linked cluster work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RuleState {
+    /// They do.
+    Present,
+    /// CoreDNS would take the rule, and has none.
+    Missing,
+    /// CoreDNS has none, and includes no files of others.
+    NotImported,
+    /// CoreDNS could not be seen.
+    Unseen,
+}
+
 impl DnsFacts {
+    /// Whether names of `peer` work: by our file, or by a Corefile that its
+    /// owner has given the rule.
+    pub(crate) fn rule_of(&self, peer: &ClusterName) -> RuleState {
+        let Some(corefile) = &self.corefile else {
+            return RuleState::Unseen;
+        };
+        let wanted = rule(peer, cluster_domain(corefile));
+        let holds = |text: &str| {
+            let mut lines = wanted.lines().filter(|line| !line.starts_with('#'));
+            lines.all(|wanted| text.lines().any(|line| line.trim() == wanted))
+        };
+        let included = includes_overrides(corefile);
+        if holds(corefile) || (included && self.overrides.as_deref().is_some_and(holds)) {
+            RuleState::Present
+        } else if included {
+            RuleState::Missing
+        } else {
+            RuleState::NotImported
+        }
+    }
+
     /// What makes names of `peer` work.
     pub(crate) fn with(&self, peer: &ClusterName) -> DnsChange {
         let mut peers = self.peers();
@@ -212,6 +246,21 @@ rewrite stop name regex ^([a-z0-9-]+)\.([a-z0-9-]+)\.svc\.east\.$ {1}-east.{2}.s
             DnsFacts::default().with(&name("east")),
             DnsChange::ByHand { .. }
         ));
+    }
+
+    #[test]
+    fn a_rule_counts_where_coredns_reads_it() {
+        let east = name("east");
+        assert_eq!(facts(Some(EAST)).rule_of(&east), RuleState::Present);
+        assert_eq!(facts(None).rule_of(&east), RuleState::Missing);
+        assert_eq!(facts(Some(EAST)).rule_of(&name("west")), RuleState::Missing);
+        let mut unread = facts(Some(EAST));
+        unread.corefile = Some("kubernetes cluster.local {\n}".into());
+        assert_eq!(unread.rule_of(&east), RuleState::NotImported);
+        let by_hand = format!("kubernetes cluster.local {{\n}}\n{EAST}");
+        unread.corefile = Some(by_hand);
+        assert_eq!(unread.rule_of(&east), RuleState::Present);
+        assert_eq!(DnsFacts::default().rule_of(&east), RuleState::Unseen);
     }
 
     #[test]
