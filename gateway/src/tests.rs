@@ -2,6 +2,7 @@
 //! links set by the test.
 
 mod peers;
+mod probed;
 mod refused;
 mod tunnels;
 mod withdrawn;

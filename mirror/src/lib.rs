@@ -24,6 +24,7 @@ mod local;
 mod metrics;
 mod mirror;
 mod plan;
+mod probe;
 mod removal;
 mod status;
 mod writer;
@@ -34,13 +35,14 @@ use anyhow::Context as _;
 use config::Config;
 use kube::Client;
 use mesh_dataplane::{channel, control::ControlPlane, links::watch_links, tunnel::Tunnels};
-use mesh_runtime::{Readiness, Shutdown, registry, serve_admin};
+use mesh_runtime::{Admin, Readiness, Shutdown, registry};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::{
-    feed::Dial, importer::Context, lease::Candidate, local::Local, metrics::Metrics, writer::Writer,
+    feed::Dial, importer::Context, lease::Candidate, local::Local, metrics::Metrics, probe::Prober,
+    writer::Writer,
 };
 
 /// Lives until `shutdown`.
@@ -65,20 +67,24 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         dial: dial(&control),
         metrics: Metrics::register(&mut registry),
     };
+    let prober = Prober {
+        tls: control.tls().clone(),
+        tunnels: Tunnels::new(control.tls().clone(), control.resolver().clone()),
+        links: cx.links.clone(),
+    };
     let mut watches = JoinSet::new();
     local.follow(&client, &mut watches);
     watches.spawn(ready_when_complete(local, readiness.clone()));
 
-    let admin = serve_admin(
-        config.runtime.admin_addr,
-        readiness,
-        registry.into(),
-        shutdown,
-    );
+    let admin = Admin::bind(config.runtime.admin_addr, readiness, registry.into())
+        .await
+        .context("the admin port cannot be bound")?
+        .with_page("/probe", move |query| prober.clone().answer(query))
+        .serve(shutdown);
     let mut candidate = Candidate::new(&client, &config.pod_namespace, &config.pod_name);
     tokio::select! {
         () = candidate.lead(|| controller::run(&cx)) => {}
-        served = admin => served?,
+        () = admin => {}
     }
     candidate.release().await;
     Ok(())

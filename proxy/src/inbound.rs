@@ -197,3 +197,6 @@ impl Ended {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 pub(crate) mod balancer;
 pub(crate) mod discovery;
 mod http;
-mod target;
+pub(crate) mod target;
 mod tcp;
 
 use std::{
@@ -55,7 +55,7 @@ pub(crate) struct Outbound {
 
 /// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub(crate) enum Ended {
     /// The address is not one that an application may dial through us.
     #[error("{0} may not be dialled through the sidecar")]
     Address(SocketAddr),
@@ -140,7 +140,7 @@ impl Outbound {
 
     /// Addresses of links are valid only from discovery, and nobody reaches
     /// our own listener through itself.
-    fn check_address(&self, original: SocketAddr) -> Result<(), Ended> {
+    pub(crate) fn check_address(&self, original: SocketAddr) -> Result<(), Ended> {
         let own = original.ip().is_loopback() || original.port() == self.listening;
         let linked = match (original.ip(), &*self.links.borrow()) {
             (IpAddr::V6(address), Some(links)) => links.endpoint(address).is_some(),
@@ -182,7 +182,7 @@ impl Outbound {
 
     /// How the sidecar of `endpoint` is reached; none if it has no sidecar, or
     /// if its link is gone.
-    fn peer(&self, endpoint: &Endpoint) -> Way {
+    pub(crate) fn peer(&self, endpoint: &Endpoint) -> Way {
         let Some(mesh) = &endpoint.mesh else {
             return Way::Plain(endpoint.address);
         };
@@ -203,7 +203,7 @@ impl Outbound {
 }
 
 /// How an endpoint is reached.
-enum Way {
+pub(crate) enum Way {
     Mesh(Peer),
     Plain(SocketAddr),
 }

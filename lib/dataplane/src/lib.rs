@@ -10,6 +10,7 @@ pub mod channel;
 pub mod control;
 mod h2_stream;
 pub mod links;
+pub mod own;
 pub mod peer;
 pub mod resolve;
 pub mod stream;

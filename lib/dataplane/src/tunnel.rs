@@ -1,6 +1,8 @@
 //! Tunnels through gateways: pooled HTTP/2 connections in mutual TLS, a
 //! `CONNECT` stream each.
 
+pub mod probe;
+
 use std::{
     collections::HashMap,
     io,

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -35,7 +35,8 @@ pub(super) async fn answer(
         Ok((server, Carried::Tcp)) if request.method() == Method::CONNECT => {
             tcp(&inbound, &client, &tasks, server, request).await
         }
-        Ok((_, Carried::Tcp | Carried::Connect)) => Err(Reason::BadRequest),
+        Ok((_, Carried::Probe)) if request.method() == Method::OPTIONS => Ok(admitted()),
+        Ok((_, Carried::Tcp | Carried::Connect | Carried::Probe)) => Err(Reason::BadRequest),
         Ok(_) if request.method() == Method::CONNECT => Err(Reason::BadRequest),
         Ok((server, carried)) => {
             application::answer_peer(&inbound, &client, server, carried, request).await
@@ -64,6 +65,16 @@ fn admit(
         })?;
     let server = inbound.application(port).ok_or(Reason::ConnectFailed)?;
     Ok((server, carried))
+}
+
+/// Tells a client that only asks that it would be let in.
+fn admitted() -> Response<Body> {
+    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+        .headers_mut()
+        .insert(mesh1::PROTO, Carried::Probe.header());
+    response
 }
 
 /// Connects to the application first: a refusal is then still an answer.

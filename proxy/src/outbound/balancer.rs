@@ -100,6 +100,11 @@ impl Balancer {
         Self(endpoints)
     }
 
+    /// The endpoints, whatever their state.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.0.iter().map(|state| state.endpoint())
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
