@@ -8,7 +8,12 @@ use crate::{
     explain::{ExplainArgs, LinkCheckArgs},
     inject_command::InjectArgs,
     install::InstallArgs,
-    multicluster::{install::MulticlusterInstallArgs, link::LinkArgs, unlink::UnlinkArgs},
+    multicluster::{
+        dns_command::DnsArgs, exports::ExportsArgs, gateways::GatewaysArgs,
+        install::MulticlusterInstallArgs, link::LinkArgs, services::ServicesArgs,
+        unlink::UnlinkArgs,
+    },
+    uninstall::UninstallArgs,
     version::VersionArgs,
 };
 
@@ -27,6 +32,8 @@ pub(crate) enum Command {
     Version(VersionArgs),
     /// Print the objects of the control plane, for `kubectl apply -f -`
     Install(InstallArgs),
+    /// Print the objects of the control plane, for `kubectl delete -f -`
+    Uninstall(UninstallArgs),
     /// Add the sidecar to the pods of a manifest, for `kubectl apply -f -`
     Inject(InjectArgs),
     /// Look for what is wrong with the mesh in a cluster
@@ -43,6 +50,16 @@ pub(crate) enum Command {
 pub(crate) enum Multicluster {
     /// Print the objects of gateway and mirror, for `kubectl apply -f -`
     Install(MulticlusterInstallArgs),
+    /// Print the objects of gateway and mirror, for `kubectl delete -f -`
+    Uninstall,
+    /// List the gateways of the linked clusters, each tried from here
+    Gateways(GatewaysArgs),
+    /// List what this cluster shares, with whom, and why not
+    Exports(ExportsArgs),
+    /// List the mirrors of what linked clusters share
+    Services(ServicesArgs),
+    /// Print or install the DNS rule for names such as web.east
+    Dns(DnsArgs),
     /// Link this cluster and another, on both sides
     Link(LinkArgs),
     /// Remove a link, on both sides

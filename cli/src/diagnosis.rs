@@ -10,9 +10,11 @@
 
 mod call;
 pub(crate) mod facts;
+mod gateway;
 mod link;
 pub(crate) mod name;
 pub(crate) mod probe;
+mod program;
 pub(crate) mod read;
 mod remote;
 pub(crate) mod render;

@@ -16,6 +16,7 @@ use crate::{
 
 /// Options of `mesh explain`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct ExplainArgs {
     /// What is called: web, web-east, web.east or web.shop.svc.east
     #[arg(value_name = "SERVICE")]
@@ -38,6 +39,7 @@ pub(crate) struct ExplainArgs {
 
 /// Options of `mesh multicluster check`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) struct LinkCheckArgs {
     /// The only link to check; all unless given
     #[arg(value_name = "LINK")]
@@ -48,6 +50,9 @@ pub(crate) struct LinkCheckArgs {
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
 }
+
+const EXIT_CODES: &str =
+    "Exit code: 0 if all was seen to work, 1 if something is broken, 3 if not all could be seen.";
 
 /// What is printed instead of text.
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -16,7 +16,9 @@ mod install;
 mod manifests;
 mod multicluster;
 mod output;
+mod table;
 mod text;
+mod uninstall;
 mod version;
 mod yaml;
 
@@ -40,6 +42,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Version(args) => output::print(&version::run(&args)?)?,
         Command::Install(args) => output::print(&install::run(args)?)?,
+        Command::Uninstall(args) => output::print(&uninstall::control_plane(&args)?)?,
         Command::Inject(args) => inject_command::run(args)?,
         Command::Check(args) => return check::run(&args),
         Command::Explain(args) | Command::Multicluster(Multicluster::Explain(args)) => {
@@ -49,6 +52,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Multicluster(Multicluster::Install(args)) => {
             output::print(&multicluster::install::run(args)?)?;
         }
+        Command::Multicluster(Multicluster::Uninstall) => {
+            output::print(&uninstall::multicluster())?;
+        }
+        Command::Multicluster(Multicluster::Gateways(args)) => multicluster::gateways::run(&args)?,
+        Command::Multicluster(Multicluster::Exports(args)) => multicluster::exports::run(&args)?,
+        Command::Multicluster(Multicluster::Services(args)) => multicluster::services::run(&args)?,
+        Command::Multicluster(Multicluster::Dns(args)) => multicluster::dns_command::run(&args)?,
         Command::Multicluster(Multicluster::Link(args)) => multicluster::link::run(&args)?,
         Command::Multicluster(Multicluster::Unlink(args)) => multicluster::unlink::run(&args)?,
     }

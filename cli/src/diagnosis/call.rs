@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use super::{
     Finding, Hop, Place, State,
     facts::{Backend, Call, Client, Facts, Service, Way},
-    link, remote,
+    link, program, remote,
 };
 use crate::multicluster::dns::RuleState;
 
@@ -67,7 +67,7 @@ fn client(facts: &Facts, call: &Call) -> Finding {
     }
     match &call.sidecar {
         Err(error) => Finding::unknown(format!("{name}: its sidecar was not asked: {error}"), ""),
-        Ok(sidecar) => link::own(&sidecar.own, facts.now, &format!("the sidecar of {name}"))
+        Ok(sidecar) => program::own(&sidecar.own, facts.now, &format!("the sidecar of {name}"))
             .unwrap_or_else(|| {
                 let identity = sidecar.own.certificate.as_ref();
                 let identity = identity.map_or("", |own| own.identity.as_str());

@@ -1,5 +1,4 @@
-//! Rules about a link: the Link object, mesh-mirror, the peer's gateway and
-//! the peer's mesh-control.
+//! Rules about a link: the Link object, its trust, and mesh-mirror.
 
 use kube::ResourceExt;
 use mesh_api::{
@@ -8,11 +7,13 @@ use mesh_api::{
 };
 
 use super::{
-    Finding, Hop, Place,
-    facts::{DoorState, Facts, LinkFacts, Peer, PeerFacts, Read},
-    probe::{GatewayProbe, LinkProbe, Own},
+    Finding, Hop, Place, State,
+    facts::{Facts, LinkFacts, Peer, PeerFacts},
+    gateway,
+    probe::GatewayProbe,
+    program,
 };
-use crate::{check::state::Program, multicluster::facts::fingerprints};
+use crate::multicluster::facts::fingerprints;
 
 /// The hops of all links.
 pub(super) fn all(facts: &Facts) -> Vec<Hop> {
@@ -37,7 +38,7 @@ fn none(facts: &Facts) -> Finding {
 /// mesh-control of this cluster.
 pub(super) fn control(facts: &Facts) -> Hop {
     let place = (names::SYSTEM_NAMESPACE, names::CONTROL);
-    program(&facts.context, place, &facts.control).at(Place::Control, "")
+    program::deployment(&facts.context, place, &facts.control).at(Place::Control, "")
 }
 
 /// The hops to `cluster`, whether there is a Link or not.
@@ -58,43 +59,9 @@ fn one(facts: &Facts, found: &LinkFacts) -> Vec<Hop> {
     vec![
         link(facts, found).at(Place::Link, &name),
         mirror(facts, found).at(Place::Mirror, &name),
-        gateway(found).at(Place::Gateway, &name),
-        peer_control(found).at(Place::PeerControl, &name),
+        gateway::gateway(found).at(Place::Gateway, &name),
+        gateway::peer_control(found).at(Place::PeerControl, &name),
     ]
-}
-
-/// A Deployment of ours.
-fn program(
-    context: &str,
-    (namespace, name): (&str, &str),
-    found: &Read<Option<Program>>,
-) -> Finding {
-    match found {
-        Err(error) => Finding::unread(error),
-        Ok(None) => Finding::broken(
-            format!("{name} is not installed in {context}"),
-            format!("run `mesh check --context {context}`: it says how"),
-        ),
-        Ok(Some(program)) if program.ready < 1 => Finding::broken(
-            format!(
-                "{name} in {context} has no ready replica ({} of {})",
-                program.ready, program.wanted
-            ),
-            if program.wanted < 1 {
-                format!(
-                    "run `kubectl --context {context} -n {namespace} scale deploy/{name} --replicas=1`"
-                )
-            } else {
-                format!(
-                    "see `kubectl --context {context} -n {namespace} describe pods -l app={name}`"
-                )
-            },
-        ),
-        Ok(Some(program)) => Finding::good(format!(
-            "{name} in {context} is ready ({} of {})",
-            program.ready, program.wanted
-        )),
-    }
 }
 
 /// The Link object, its trust, and the Link back.
@@ -113,7 +80,7 @@ fn link(facts: &Facts, found: &LinkFacts) -> Finding {
     }
 }
 
-fn again(found: &LinkFacts) -> String {
+pub(super) fn again(found: &LinkFacts) -> String {
     format!(
         "run `mesh multicluster link --cluster {}` again",
         found.link.spec.cluster
@@ -245,12 +212,12 @@ fn seen(found: &LinkFacts, why: &str) -> Finding {
 /// mesh-mirror, and what it says of the link.
 fn mirror(facts: &Facts, found: &LinkFacts) -> Finding {
     let place = (names::MULTICLUSTER_NAMESPACE, names::MIRROR);
-    let running = program(&facts.context, place, &facts.mirror);
-    if running.state != super::State::Good {
+    let running = program::deployment(&facts.context, place, &facts.mirror);
+    if running.state != State::Good {
         return running;
     }
     if let Ok(probe) = &found.probe
-        && let Some(problem) = own(&probe.own, facts.now, names::MIRROR)
+        && let Some(problem) = program::own(&probe.own, facts.now, names::MIRROR)
     {
         return problem;
     }
@@ -311,7 +278,7 @@ fn conditions(found: &LinkFacts) -> Finding {
         ("False", "NamesTaken" | "Incomplete") if reachable.status == "True" => {
             Finding::good("the peer's feed is alive")
         }
-        ("False", "Stale") => {
+        ("False", "Stale" | "RemovalHeldBack") => {
             Finding::follows(synced.message.clone(), "see the log of mesh-mirror")
         }
         ("False", _) => Finding::broken(synced.message.clone(), "see the log of mesh-mirror"),
@@ -327,178 +294,3 @@ pub(super) fn condition<'a>(link: &'a Link, kind: &str) -> Option<&'a LinkCondit
         .iter()
         .find(|condition| condition.r#type == kind)
 }
-
-/// What is wrong with a program's own certificate or clock.
-pub(super) fn own(own: &Own, now: u64, program: &str) -> Option<Finding> {
-    let Some(certificate) = &own.certificate else {
-        return Some(Finding::broken(
-            format!("{program} has no certificate"),
-            "see its log, and that of mesh-control, which issues them",
-        ));
-    };
-    if own.clock >= certificate.not_after {
-        let ago = own.clock - certificate.not_after;
-        return Some(Finding::broken(
-            format!("the certificate of {program} expired {ago} s ago"),
-            "see its log: it cannot renew; mesh-control must be reachable",
-        ));
-    }
-    if own.clock < certificate.not_before {
-        let ahead = certificate.not_before - own.clock;
-        return Some(Finding::broken(
-            format!("the certificate of {program} is not valid for another {ahead} s by its clock"),
-            "set the clock of its node, or that of mesh-control's node",
-        ));
-    }
-    let skew = own.clock.abs_diff(now);
-    (skew > MAX_SKEW).then(|| {
-        Finding::broken(
-            format!("the clock of {program} and that of this machine differ by {skew} s"),
-            "set the clock of its node, or of this machine",
-        )
-    })
-}
-
-/// The peer's gateway: its Deployment, its address, and whether it answers.
-fn gateway(found: &LinkFacts) -> Finding {
-    if let Peer::Known(peer) = &found.peer
-        && let Some(problem) = gateway_there(found, peer)
-    {
-        return problem;
-    }
-    if !matches!(
-        found.link.spec.direction,
-        Direction::Both | Direction::Import
-    ) {
-        return Finding::good("the link imports nothing, so it is not used");
-    }
-    match &found.probe {
-        Ok(probe) => gateway_answers(found, probe),
-        Err(error) => Finding::unknown(format!("not tried: {error}"), ""),
-    }
-}
-
-/// What the peer's objects say against its gateway.
-fn gateway_there(found: &LinkFacts, peer: &PeerFacts) -> Option<Finding> {
-    let context = &peer.context;
-    let place = (names::MULTICLUSTER_NAMESPACE, names::GATEWAY);
-    let running = program(context, place, &peer.gateway);
-    if running.state == super::State::Broken {
-        return Some(running);
-    }
-    match peer.door.as_ref().ok()? {
-        DoorState::NoService => Some(Finding::broken(
-            format!("{context} has no Service mesh-gateway"),
-            format!("run `mesh multicluster install | kubectl --context {context} apply -f -`"),
-        )),
-        DoorState::NoAddress => Some(Finding::broken(
-            format!("the Service mesh-gateway in {context} has no address"),
-            format!(
-                "see `kubectl --context {context} -n mesh-multicluster get service mesh-gateway`: \
-                 it needs an EXTERNAL-IP"
-            ),
-        )),
-        DoorState::At(door) => {
-            let gateway = &found.link.spec.gateway;
-            let answers = found
-                .probe
-                .as_ref()
-                .is_ok_and(|probe| probe.gateways.iter().any(GatewayProbe::answers));
-            let same = gateway.port == door.port
-                && gateway
-                    .addresses
-                    .iter()
-                    .any(|address| door.addresses.contains(address));
-            (!same && !answers).then(|| {
-                let text = format!(
-                    "the Link leads to {} port {}, but the gateway is at {} port {}",
-                    gateway.addresses.join(", "),
-                    gateway.port,
-                    door.addresses.join(", "),
-                    door.port
-                );
-                Finding::broken(text, again(found))
-            })
-        }
-    }
-}
-
-fn gateway_answers(found: &LinkFacts, probe: &LinkProbe) -> Finding {
-    if probe.gateways.is_empty() {
-        return Finding::broken("the Link has no address of a gateway", again(found));
-    }
-    for tried in &probe.gateways {
-        if tried.answers() {
-            continue;
-        }
-        let Some(step) = tried.failure() else {
-            return Finding::unknown(format!("{} was not tried to the end", tried.address), "");
-        };
-        let text = format!("{}: {}", tried.address, step.text);
-        let advice = match step.reason.as_str() {
-            "refused" => {
-                "nothing listens there: check the address in the Link and the gateway's Service"
-            }
-            "timeout" => "packets get lost: check firewalls and routes between the clusters",
-            "expired" => {
-                "the gateway's certificate has expired: see its log and the peer's mesh-control"
-            }
-            "not_yet_valid" => "the clock of the gateway's node, or of this cluster's, is off",
-            "name" | "unresolved" => "the name of the gateway cannot be resolved from this cluster",
-            _ => "check the address in the Link and the log of mesh-gateway",
-        };
-        return Finding::broken(text, advice);
-    }
-    let fastest = probe
-        .gateways
-        .iter()
-        .map(|tried| tried.steps.iter().map(|step| step.millis).sum::<u64>())
-        .min()
-        .unwrap_or_default();
-    Finding::good(format!(
-        "{} answers with its identity ({fastest} ms with all handshakes)",
-        probe
-            .gateways
-            .iter()
-            .map(|tried| tried.address.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    ))
-}
-
-/// The peer's mesh-control, which says what is exported.
-fn peer_control(found: &LinkFacts) -> Finding {
-    if let Peer::Known(peer) = &found.peer {
-        let place = (names::SYSTEM_NAMESPACE, names::CONTROL);
-        let running = program(&peer.context, place, &peer.control);
-        if running.state == super::State::Broken {
-            return running;
-        }
-    }
-    if !matches!(
-        found.link.spec.direction,
-        Direction::Both | Direction::Import
-    ) {
-        return Finding::good("the link imports nothing, so it is not asked");
-    }
-    let probe = match &found.probe {
-        Ok(probe) => probe,
-        Err(error) => return Finding::unknown(format!("not tried: {error}"), ""),
-    };
-    let steps: Vec<_> = probe
-        .gateways
-        .iter()
-        .filter_map(|tried| tried.step("exports"))
-        .collect();
-    match steps.iter().find(|step| !step.ok) {
-        Some(step) => Finding::broken(
-            format!("no way to the peer's mesh-control: {}", step.text),
-            "see the log of the peer's mesh-gateway and mesh-control",
-        ),
-        None if steps.is_empty() => Finding::unknown("could not be tried", ""),
-        None => Finding::good("the peer's mesh-control answers through the gateway"),
-    }
-}
-
-/// Clocks that differ by more, in seconds, are off.
-const MAX_SKEW: u64 = 60;

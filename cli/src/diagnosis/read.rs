@@ -3,6 +3,8 @@
 mod call;
 mod peer;
 
+pub(crate) use peer::{described, endpoints, joined};
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::ensure;
@@ -15,7 +17,10 @@ use kube::{
 use mesh_api::{link::Link, names};
 use serde::de::DeserializeOwned;
 
-use super::facts::{Facts, LinkFacts, Peer, Read};
+use super::{
+    facts::{Facts, LinkFacts, Peer, Read},
+    probe::LinkProbe,
+};
 use crate::{
     check::state::{self, text},
     cluster::Cluster,
@@ -111,26 +116,15 @@ impl Peers<'_> {
     /// names of those that matter; all, if none.
     async fn read(&self, wanted: Option<&[String]>) -> Read<Vec<LinkFacts>> {
         let links = self.links.as_ref().map_err(Clone::clone)?;
-        let mirror = ready_pod(
-            self.cluster,
-            names::MULTICLUSTER_NAMESPACE,
-            "app=mesh-mirror",
-        )
-        .await
-        .and_then(|pod| pod.ok_or_else(|| "mesh-mirror has no ready pod".into()));
         let mut found = Vec::new();
         for link in links {
             let name = link.name_any();
-            if wanted.is_some_and(|wanted| !wanted.contains(&name)) {
+            let matters =
+                |wanted: &[String]| wanted.contains(&name) || wanted.contains(&link.spec.cluster);
+            if wanted.is_some_and(|wanted| !matters(wanted)) {
                 continue;
             }
-            let probe = match &mirror {
-                Ok(pod) => {
-                    let page = format!("probe?link={name}");
-                    page_of(self.cluster, names::MULTICLUSTER_NAMESPACE, pod, &page).await
-                }
-                Err(error) => Err(error.clone()),
-            };
+            let probe = probe_link(self.cluster, &name).await;
             let peer = match self.cluster(&name).await {
                 None => Peer::NoContext,
                 Some(Err(error)) => Peer::Unreadable(error),
@@ -144,6 +138,22 @@ impl Peers<'_> {
         }
         Ok(found)
     }
+}
+
+/// What mesh-mirror finds when it tries the gateway of the link `name`.
+pub(crate) async fn probe_link(cluster: &Cluster, name: &str) -> Read<LinkProbe> {
+    let namespace = names::MULTICLUSTER_NAMESPACE;
+    let mut mirrors = pods(cluster, namespace, "app=mesh-mirror").await?;
+    mirrors.retain(is_ready);
+    mirrors.sort_by_key(ResourceExt::name_any);
+    let mirror = mirrors.first().ok_or("mesh-mirror has no ready pod")?;
+    page_of(
+        cluster,
+        namespace,
+        &mirror.name_any(),
+        &format!("probe?link={name}"),
+    )
+    .await
 }
 
 fn now() -> u64 {
@@ -167,23 +177,8 @@ pub(super) async fn page_of<T: DeserializeOwned>(
         .map_err(|error| format!("{namespace}/{pod}: its probe page is not understood: {error}"))
 }
 
-/// The first ready pod with this label, in order of names.
-pub(super) async fn ready_pod(
-    cluster: &Cluster,
-    namespace: &str,
-    label: &str,
-) -> Read<Option<String>> {
-    let pods = pods(cluster, namespace, label).await?;
-    let mut ready: Vec<String> = pods
-        .iter()
-        .filter(|pod| is_ready(pod))
-        .map(Pod::name_any)
-        .collect();
-    ready.sort();
-    Ok(ready.into_iter().next())
-}
-
-pub(super) async fn pods(cluster: &Cluster, namespace: &str, label: &str) -> Read<Vec<Pod>> {
+/// The pods with this label.
+pub(crate) async fn pods(cluster: &Cluster, namespace: &str, label: &str) -> Read<Vec<Pod>> {
     let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
     let params = ListParams::default().labels(label).limit(state::MAX_PODS);
     let listed = cluster
@@ -193,7 +188,7 @@ pub(super) async fn pods(cluster: &Cluster, namespace: &str, label: &str) -> Rea
     Ok(listed.items)
 }
 
-pub(super) fn is_ready(pod: &Pod) -> bool {
+pub(crate) fn is_ready(pod: &Pod) -> bool {
     let conditions = pod
         .status
         .iter()

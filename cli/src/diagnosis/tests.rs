@@ -153,10 +153,10 @@ const BROKEN: &[(&str, Place, Break)] = &[
         call(f).dns.corefile = Some(". {\n kubernetes cluster.local {\n }\n}".into());
     }),
     ("mesh-control is down here", Place::Control, |f| {
-        f.control = down()
+        f.control = down();
     }),
     ("mesh-control is not installed", Place::Control, |f| {
-        f.control = Ok(None)
+        f.control = Ok(None);
     }),
     (
         "the mirror Service is missing, and nothing says why",
@@ -184,7 +184,7 @@ const BROKEN: &[(&str, Place, Break)] = &[
         },
     ),
     ("the port is not declared", Place::Service, |f| {
-        call(f).port = Some(81)
+        call(f).port = Some(81);
     }),
     ("the sidecar knows no such port", Place::Service, |f| {
         sidecar(f).kind = "undefined-port".into();
@@ -305,10 +305,10 @@ const BROKEN: &[(&str, Place, Break)] = &[
         gateway_fails(f, "dial", "timeout");
     }),
     ("the gateway's port is closed", Place::Gateway, |f| {
-        gateway_fails(f, "dial", "refused")
+        gateway_fails(f, "dial", "refused");
     }),
     ("the gateway is black-holed", Place::Gateway, |f| {
-        gateway_fails(f, "dial", "timeout")
+        gateway_fails(f, "dial", "timeout");
     }),
     (
         "the gateway's certificate has expired",
@@ -318,7 +318,7 @@ const BROKEN: &[(&str, Place, Break)] = &[
         },
     ),
     ("the gateway's clock is off", Place::Gateway, |f| {
-        gateway_fails(f, "tls", "not_yet_valid")
+        gateway_fails(f, "tls", "not_yet_valid");
     }),
     ("mesh-control is down there", Place::PeerControl, |f| {
         peer(f).control = down();
@@ -347,6 +347,14 @@ const BROKEN: &[(&str, Place, Break)] = &[
         |f| {
             no_context(f);
             no_mirror_service(f);
+        },
+    ),
+    (
+        "it is exported no more, and its removal is held back",
+        Place::Export,
+        |f| {
+            exported(f, Exported::No);
+            condition(f, "Synced", "False", "RemovalHeldBack", "held back");
         },
     ),
     ("it is exported to others only", Place::Export, |f| {
@@ -402,16 +410,16 @@ const BROKEN: &[(&str, Place, Break)] = &[
         },
     ),
     ("its pods have no sidecar", Place::Endpoints, |f| {
-        pods(f, |pod| pod.meshed = false)
+        pods(f, |pod| pod.meshed = false);
     }),
     ("its pods are not ready", Place::Endpoints, |f| {
-        pods(f, |pod| pod.ready = false)
+        pods(f, |pod| pod.ready = false);
     }),
     ("its sidecars are not ready", Place::Endpoints, |f| {
-        pods(f, |pod| pod.sidecar_ready = false)
+        pods(f, |pod| pod.sidecar_ready = false);
     }),
     ("no pod serves the port", Place::Endpoints, |f| {
-        pods(f, |pod| pod.ports = vec![443])
+        pods(f, |pod| pod.ports = vec![443]);
     }),
     (
         "the sidecar is told of no endpoint",
@@ -427,7 +435,7 @@ const BROKEN: &[(&str, Place, Break)] = &[
         |f| tried(f, Outcome::Failed),
     ),
     ("policy denies", Place::Policy, |f| {
-        tried(f, Outcome::Refused)
+        tried(f, Outcome::Refused);
     }),
 ];
 
@@ -472,14 +480,14 @@ fn links_that_work_are_green_without_a_call() {
 const UNREAD: &[(Place, Break)] = &[
     (Place::Client, |f| call(f).client = Err("no".into())),
     (Place::Client, |f| {
-        call(f).client = Ok(Client::None("shop".into()))
+        call(f).client = Ok(Client::None("shop".into()));
     }),
     (Place::Client, |f| call(f).sidecar = Err("no".into())),
     (Place::Connection, |f| call(f).sidecar = Err("no".into())),
     (Place::Policy, |f| call(f).sidecar = Err("no".into())),
     (Place::Policy, |f| tried(f, Outcome::Unknown)),
     (Place::Name, |f| {
-        call(f).dns = crate::multicluster::dns::DnsFacts::default()
+        call(f).dns = crate::multicluster::dns::DnsFacts::default();
     }),
     (Place::Control, |f| f.control = Err("no".into())),
     (Place::Service, |f| call(f).service = Err("no".into())),

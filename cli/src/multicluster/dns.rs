@@ -78,18 +78,32 @@ impl DnsFacts {
 
     /// What makes names of `peer` work.
     pub(crate) fn with(&self, peer: &ClusterName) -> DnsChange {
+        self.with_all(std::slice::from_ref(peer))
+    }
+
+    /// The rules for `wanted`, as this cluster's CoreDNS needs them.
+    pub(crate) fn rules(&self, wanted: &[ClusterName]) -> String {
+        let domain = self
+            .corefile
+            .as_deref()
+            .map_or(DEFAULT_DOMAIN, cluster_domain);
+        wanted.iter().map(|peer| rule(peer, domain)).collect()
+    }
+
+    /// What makes names of all of `wanted` work.
+    pub(crate) fn with_all(&self, wanted: &[ClusterName]) -> DnsChange {
         let mut peers = self.peers();
-        peers.insert(peer.clone());
+        peers.extend(wanted.iter().cloned());
         let Some(corefile) = &self.corefile else {
             return DnsChange::ByHand {
                 reason: "no CoreDNS could be seen in kube-system",
-                rule: rule(peer, DEFAULT_DOMAIN),
+                rule: self.rules(wanted),
             };
         };
         if !includes_overrides(corefile) {
             return DnsChange::ByHand {
                 reason: "the Corefile includes no files of others (import .../custom/*.override)",
-                rule: rule(peer, cluster_domain(corefile)),
+                rule: self.rules(wanted),
             };
         }
         self.write(&peers, cluster_domain(corefile))

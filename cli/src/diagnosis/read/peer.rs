@@ -134,7 +134,7 @@ fn mirror(object: &KubeService) -> Option<MirrorOf> {
 }
 
 /// The pods that serve a Service.
-pub(super) async fn endpoints(
+pub(crate) async fn endpoints(
     cluster: &Cluster,
     namespace: &str,
     name: &str,
@@ -155,14 +155,19 @@ pub(super) async fn endpoints(
         .await
         .map_err(text)?;
     let meshed = pods(cluster, namespace, &format!("{}=true", names::MESHED)).await?;
-    Ok(joined(service.as_ref(), &slices.items, &meshed))
+    let slices: Vec<_> = slices.items.iter().collect();
+    Ok(joined(
+        service.as_ref(),
+        &slices,
+        &meshed.iter().collect::<Vec<_>>(),
+    ))
 }
 
 /// The members of `slices`, with what is known of their pods.
 pub(crate) fn joined(
     service: Option<&KubeService>,
-    slices: &[EndpointSlice],
-    meshed: &[Pod],
+    slices: &[&EndpointSlice],
+    meshed: &[&Pod],
 ) -> Vec<Endpoint> {
     let ports = || {
         let spec = service.and_then(|service| service.spec.as_ref());
@@ -193,7 +198,7 @@ pub(crate) fn joined(
                 .iter()
                 .find(|candidate| candidate.name_any() == pod)
                 .filter(|candidate| !host_network(candidate))
-                .and_then(meshed_pod);
+                .and_then(|pod| meshed_pod(pod));
             let ready = member
                 .conditions
                 .as_ref()
@@ -216,4 +221,96 @@ fn host_network(pod: &Pod) -> bool {
         .as_ref()
         .and_then(|spec| spec.host_network)
         .unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object<T: DeserializeOwned>(value: Value) -> T {
+        serde_json::from_value(value).expect("an object")
+    }
+
+    fn web(labels: Value, annotations: Value) -> KubeService {
+        object(json!({
+            "metadata": {"name": "web", "labels": labels, "annotations": annotations},
+            "spec": {
+                "clusterIPs": ["10.96.0.9", "None"],
+                "ports": [
+                    {"name": "http", "port": 80},
+                    {"name": "dns", "port": 53, "protocol": "UDP"},
+                    {"name": "admin", "port": 90},
+                ],
+            },
+        }))
+    }
+
+    fn pod(name: &str, ready: bool) -> Pod {
+        object(json!({
+            "metadata": {"name": name},
+            "spec": {"containers": [], "initContainers": [{"name": names::PROXY_CONTAINER}]},
+            "status": {"initContainerStatuses": [{
+                "name": names::PROXY_CONTAINER, "ready": ready, "image": "", "imageID": "",
+                "restartCount": 0,
+            }]},
+        }))
+    }
+
+    #[test]
+    fn a_service_is_shared_as_its_labels_say() {
+        let yes = json!({names::EXPORTED: "true"});
+        let to = json!({names::EXPORT_TO: "west, north"});
+        for (labels, annotations, exported) in [
+            (json!({}), json!({}), Exported::No),
+            (json!({names::EXPORTED: "yes"}), json!({}), Exported::No),
+            (yes.clone(), json!({}), Exported::All),
+            (
+                yes.clone(),
+                to,
+                Exported::To(vec!["west".into(), "north".into()]),
+            ),
+            (yes, json!({names::MIRRORED_FROM: "x"}), Exported::Never),
+        ] {
+            let service = described(&web(labels, annotations));
+            assert_eq!(service.exported, exported);
+            assert_eq!(service.ports, [80, 90]);
+            assert_eq!(service.addresses, ["10.96.0.9"]);
+        }
+    }
+
+    #[test]
+    fn endpoints_are_joined_with_their_pods() {
+        let member = |pod: &str, ready: bool| {
+            json!({
+                "addresses": ["10.42.0.1"], "conditions": {"ready": ready},
+                "targetRef": {"kind": "Pod", "name": pod},
+            })
+        };
+        let slice: EndpointSlice = object(json!({
+            "addressType": "IPv4",
+            "metadata": {"name": "web-x"},
+            "ports": [{"name": "http", "port": 8080}],
+            "endpoints": [member("a", true), member("b", false), member("c", true), {"addresses": []}],
+        }));
+        let (a, b) = (pod("a", true), pod("b", false));
+        let service = web(json!({}), json!({}));
+        let found = joined(Some(&service), &[&slice], &[&a, &b]);
+        let seen: Vec<_> = found
+            .iter()
+            .map(|pod| (pod.pod.as_str(), pod.ready, pod.meshed, pod.sidecar_ready))
+            .collect();
+        let expected = [
+            ("a", true, true, true),
+            ("b", false, true, false),
+            ("c", true, false, false),
+        ];
+        assert_eq!(seen, expected);
+        assert!(
+            found.iter().all(|pod| pod.ports == [80]),
+            "90 is served by none"
+        );
+    }
 }
