@@ -2,6 +2,7 @@
 //! has to go on when something breaks.
 
 mod crossing;
+mod explain;
 mod failures;
 mod installed;
 mod intruder;
