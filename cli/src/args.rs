@@ -80,3 +80,45 @@ pub(crate) struct ImageArgs {
     #[arg(long, default_value = "dev", value_name = "TAG")]
     pub(crate) image_tag: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_options_do_not_contradict_each_other() {
+        Mesh::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_understood() {
+        let line = |line: &str| Mesh::try_parse_from(line.split(' ')).map(|_| ());
+        for good in [
+            "mesh uninstall --crds",
+            "mesh explain web.east -n shop --from client-1 --port 80 -o json",
+            "mesh multicluster explain web-east",
+            "mesh multicluster check east --context west",
+            "mesh multicluster uninstall",
+            "mesh multicluster gateways -o json",
+            "mesh multicluster exports",
+            "mesh multicluster services",
+            "mesh multicluster dns --install",
+            "mesh multicluster link --cluster east --direction trust-only",
+            "mesh multicluster link --cluster east -o yaml --output-dir links",
+            "mesh multicluster link --cluster east --file east.yaml --fingerprint AB",
+        ] {
+            assert!(line(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "mesh explain",
+            "mesh explain web --port 0",
+            "mesh multicluster link --cluster east --file east.yaml",
+            "mesh multicluster link --cluster east --output-dir links",
+            "mesh multicluster link --cluster east --file e.yaml --fingerprint AB --direction both",
+        ] {
+            assert!(line(bad).is_err(), "{bad}");
+        }
+    }
+}
