@@ -197,7 +197,10 @@ fn seen(found: &LinkFacts, why: &str) -> Finding {
     let failures = || probe.gateways.iter().filter_map(GatewayProbe::failure);
     for step in failures() {
         let text = match step.reason.as_str() {
-            "unknown_issuer" => "the Link's bundle does not have the roots of who answers",
+            // Another root of the same name shows as a wrong signature.
+            "unknown_issuer" | "signature" => {
+                "the Link's bundle does not have the roots of who answers"
+            }
             "unknown_trust_domain" => "who answers belongs to another trust domain than the Link's",
             "refused_by_peer" | "not-allowed" => {
                 "the gateway refuses this cluster: the peer has no Link back, or other roots in it"

@@ -220,6 +220,14 @@ const BROKEN: &[(&str, Place, Break)] = &[
         no_context(f);
         gateway_fails(f, "tls", "unknown_issuer");
     }),
+    (
+        "other roots of the same name, and the peer cannot be asked",
+        Place::Link,
+        |f| {
+            no_context(f);
+            gateway_fails(f, "tls", "signature");
+        },
+    ),
     ("the Link back has other roots than we", Place::Link, |f| {
         back(f).spec.bundle = bundle("other");
         gateway_fails(f, "probe", "refused_by_peer");
