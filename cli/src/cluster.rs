@@ -148,6 +148,27 @@ impl Cluster {
         }
     }
 
+    /// A page of the admin port of a pod, through the API server.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub(crate) async fn page(
+        &self,
+        namespace: &str,
+        pod: &str,
+        page: &str,
+    ) -> anyhow::Result<String> {
+        let what = format!("get pods/proxy of {namespace}/{pod}");
+        let path = format!(
+            "/api/v1/namespaces/{namespace}/pods/{pod}:{}/proxy/{page}",
+            mesh_core::ports::ADMIN
+        );
+        let request = http::Request::get(path)
+            .body(Vec::new())
+            .with_context(|| format!("cannot ask for {}", escaped(page)))?;
+        self.ask(&what, self.client.request_text(request)).await
+    }
+
     fn explain(&self, what: &str, error: &kube::Error) -> String {
         let context = escaped(&self.context);
         match error {

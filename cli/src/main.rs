@@ -8,14 +8,18 @@
 mod args;
 mod check;
 mod cluster;
+mod diagnosis;
+mod explain;
 mod inject;
 mod inject_command;
 mod install;
 mod manifests;
 mod multicluster;
 mod output;
+mod table;
 mod text;
 mod trust;
+mod uninstall;
 mod version;
 mod yaml;
 
@@ -39,11 +43,23 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Version(args) => output::print(&version::run(&args)?)?,
         Command::Install(args) => output::print(&install::run(args)?)?,
+        Command::Uninstall(args) => output::print(&uninstall::control_plane(&args)?)?,
         Command::Inject(args) => inject_command::run(args)?,
         Command::Check(args) => return check::run(&args),
+        Command::Explain(args) | Command::Multicluster(Multicluster::Explain(args)) => {
+            return explain::run(&args);
+        }
+        Command::Multicluster(Multicluster::Check(args)) => return explain::check_links(&args),
         Command::Multicluster(Multicluster::Install(args)) => {
             output::print(&multicluster::install::run(args)?)?;
         }
+        Command::Multicluster(Multicluster::Uninstall) => {
+            output::print(&uninstall::multicluster())?;
+        }
+        Command::Multicluster(Multicluster::Gateways(args)) => multicluster::gateways::run(&args)?,
+        Command::Multicluster(Multicluster::Exports(args)) => multicluster::exports::run(&args)?,
+        Command::Multicluster(Multicluster::Services(args)) => multicluster::services::run(&args)?,
+        Command::Multicluster(Multicluster::Dns(args)) => multicluster::dns_command::run(&args)?,
         Command::Multicluster(Multicluster::Link(args)) => multicluster::link::run(&args)?,
         Command::Multicluster(Multicluster::Unlink(args)) => multicluster::unlink::run(&args)?,
         Command::Trust(command) => trust::run(&command)?,

@@ -2,12 +2,17 @@
 
 mod apply;
 pub(crate) mod dns;
+pub(crate) mod dns_command;
+pub(crate) mod exports;
 pub(crate) mod facts;
+pub(crate) mod gateways;
 pub(crate) mod install;
 pub(crate) mod link;
+mod link_file;
 mod plan;
 mod prefix;
 mod render;
+pub(crate) mod services;
 pub(crate) mod unlink;
 
 /// The field manager under which the command line owns what it writes.

@@ -4,6 +4,7 @@
 mod blind;
 mod exports;
 mod peers;
+mod probed;
 mod refused;
 mod rotation;
 mod tunnels;

@@ -157,7 +157,7 @@ async fn tell(cx: &Context, link_uid: &str, mut said: mpsc::Receiver<Note>) {
             warn!(link, event, reason, "an Event cannot be written");
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// What carries out decisions.

@@ -30,6 +30,7 @@ mod metrics;
 mod mirror;
 mod news;
 mod plan;
+mod probe;
 mod removal;
 mod status;
 mod writer;
@@ -46,14 +47,14 @@ use mesh_dataplane::{
     links::watch_links,
     tunnel::{Target, Tunnels},
 };
-use mesh_runtime::{Readiness, Shutdown, registry, serve_admin};
+use mesh_runtime::{Admin, Readiness, Shutdown, registry};
 use tokio::{io::AsyncReadExt as _, task::JoinSet};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::{
     feed::Dial, gateways::Probe, importer::Context, lease::Candidate, local::Local,
-    metrics::Metrics, writer::Writer,
+    metrics::Metrics, probe::Prober, writer::Writer,
 };
 
 /// Lives until `shutdown`.
@@ -80,20 +81,24 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         probe: probe(&control),
         metrics: Metrics::register(&mut registry),
     };
+    let prober = Prober {
+        tls: control.tls().clone(),
+        tunnels: Tunnels::new(control.tls().clone(), control.resolver().clone()),
+        links: cx.links.clone(),
+    };
     let mut watches = JoinSet::new();
     local.follow(&client, &mut watches);
     watches.spawn(ready_when_complete(local, readiness.clone()));
 
-    let admin = serve_admin(
-        config.runtime.admin_addr,
-        readiness,
-        registry.into(),
-        shutdown,
-    );
+    let admin = Admin::bind(config.runtime.admin_addr, readiness, registry.into())
+        .await
+        .context("the admin port cannot be bound")?
+        .with_page("/probe", move |query| prober.clone().answer(query))
+        .serve(shutdown);
     let mut candidate = Candidate::new(&client, &config.pod_namespace, &config.pod_name);
     tokio::select! {
         () = candidate.lead(|| controller::run(&cx)) => {}
-        served = admin => served?,
+        () = admin => {}
     }
     candidate.release().await;
     Ok(())

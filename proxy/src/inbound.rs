@@ -5,6 +5,8 @@ mod application;
 mod direct;
 mod permit;
 #[cfg(test)]
+mod probed;
+#[cfg(test)]
 mod tests;
 
 use std::{

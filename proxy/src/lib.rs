@@ -14,6 +14,7 @@ mod inbound;
 mod metrics;
 mod outbound;
 mod plain;
+mod probe;
 mod protocol;
 mod serve;
 #[cfg(test)]
@@ -73,16 +74,20 @@ pub async fn run(config: Config) -> Result<()> {
     let admin = Admin::bind(config.runtime.admin_addr, readiness.clone(), registry)
         .await
         .context("the admin port")?;
-    // Health has to be answered until the very end.
-    let last = Shutdown::new();
-    let admin = tokio::spawn(admin.serve(last.clone()));
-
     let background = TaskTracker::new();
     let control = ControlPlane::start(&config.workload, identity, &background)?;
     let links = watch_links(&control, &background);
     let policy = watch_policy(&control, workload(&config), &background);
     let connections = TaskTracker::new();
     let outbound = Arc::new(outbound(&config, &control, links.clone(), metrics.clone()));
+    let prober = probe::Prober {
+        tls: control.tls().clone(),
+        outbound: outbound.clone(),
+    };
+    let admin = admin.with_page("/probe", move |query| prober.clone().answer(query));
+    // Health has to be answered until the very end.
+    let last = Shutdown::new();
+    let admin = tokio::spawn(admin.serve(last.clone()));
     let inbound = Arc::new(inbound(&config, &control, policy.clone(), metrics));
     let (out, into) = (bind(config.outbound_addr)?, bind(config.inbound_addr)?);
     connections.spawn(outbound.serve(out, connections.clone(), shutdown.clone()));

@@ -58,7 +58,7 @@ pub(crate) struct Outbound {
 
 /// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
-enum Ended {
+pub(crate) enum Ended {
     /// The address is not one that an application may dial through us.
     #[error("{0} may not be dialled through the sidecar")]
     Address(SocketAddr),
@@ -147,7 +147,7 @@ impl Outbound {
 
     /// Addresses of links are valid only from discovery, and nobody reaches
     /// our own listener through itself.
-    fn check_address(&self, original: SocketAddr) -> Result<(), Ended> {
+    pub(crate) fn check_address(&self, original: SocketAddr) -> Result<(), Ended> {
         let own = original.ip().is_loopback() || original.port() == self.listening;
         let linked = match (original.ip(), &*self.links.borrow()) {
             (IpAddr::V6(address), Some(links)) => links.endpoint(address).is_some(),
@@ -178,7 +178,7 @@ impl Outbound {
             if let Err(error) = &result {
                 debug!(%error, "endpoint");
                 let refused = error.refused_by_gateway();
-                let reason = refused.map_or(error.reason(), Reason::as_str);
+                let reason = refused.map_or_else(|| error.reason(), Reason::as_str);
                 this.metrics.attempt_failed(reason);
                 match refused {
                     Some(Reason::UnknownEndpoint) => endpoint.refused(Instant::now()),
@@ -194,7 +194,7 @@ impl Outbound {
 
     /// How the sidecar of `endpoint` is reached; none if it has no sidecar, or
     /// if its link is gone.
-    fn peer(&self, endpoint: &Endpoint) -> Way {
+    pub(crate) fn peer(&self, endpoint: &Endpoint) -> Way {
         let Some(mesh) = &endpoint.mesh else {
             return Way::Plain(endpoint.address);
         };
@@ -215,7 +215,7 @@ impl Outbound {
 }
 
 /// How an endpoint is reached.
-enum Way {
+pub(crate) enum Way {
     Mesh(Peer),
     Plain(SocketAddr),
 }

@@ -10,14 +10,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh_core::destination::{
-    Backend, Destination, Distribution, Endpoint, MeshPeer, Protocol, Service, ServiceRef,
+use mesh_core::{
+    authorization::DefaultPolicy,
+    destination::{
+        Backend, Destination, Distribution, Endpoint, MeshPeer, Protocol, Service, ServiceRef,
+    },
+    inbound::InboundPolicy,
+    route::HttpRoutes,
 };
 use mesh_dataplane::{peer::Peers, resolve::Resolver, tunnel::Tunnels};
 use mesh_net::{accept::Acceptor, listen::listen};
 use mesh_proto::v1::Workload;
 use mesh_runtime::Shutdown;
-use mesh_testing::ca::TestRoot;
+use mesh_testing::ca::{TestRoot, id};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -66,13 +71,16 @@ impl Server {
         let application = application(habit, received.clone()).await;
         let door = Acceptor::new(listen((HOST, 0).into()).expect("a port"), 100);
         let sidecar = door.local_addr().expect("an address").port();
-        let (_, policy) = watch::channel(Some(Arc::default()));
+        let (_, policy) = watch::channel(Some(Arc::new(InboundPolicy::of_default(
+            DefaultPolicy::AllUnauthenticated,
+        ))));
         let inbound = Inbound {
             tls: root.tls(SERVER),
             pod_ips: vec![HOST],
             listening: sidecar,
             application: plain::Clients::default(),
             policy,
+            first_policy: Arc::default(),
             metrics: Metrics::default(),
         };
         tokio::spawn(Arc::new(inbound).serve(door, TaskTracker::new(), Shutdown::new()));
@@ -87,12 +95,13 @@ impl Server {
         Endpoint {
             address: self.application,
             mesh: Some(MeshPeer {
-                identity: SERVER.parse().expect("an id"),
+                identity: id(SERVER).into(),
                 port: self.sidecar,
             }),
             authority: None,
             weight: 1,
             pod: "web".into(),
+            zone: "".into(),
         }
     }
 
@@ -137,18 +146,16 @@ fn first_available(servers: &[&Server]) -> Target {
         name: name.into(),
         port: 80,
     };
-    let backends = servers.iter().enumerate().map(|(at, server)| Backend {
-        service: reference(format!("web-{at}")),
-        weight: 1,
-        cluster: None,
-        endpoints: vec![server.endpoint()],
-        is_known: true,
+    let backends = servers.iter().enumerate().map(|(at, server)| {
+        Backend::own(reference(format!("web-{at}")), 1, vec![server.endpoint()])
     });
     let service = Destination::Service(Service {
         reference: reference("web".to_owned()),
         protocol: Protocol::Http1,
         distribution: Distribution::FirstAvailable,
         backends: backends.collect(),
+        routes: HttpRoutes::default(),
+        route_backends: Vec::new(),
     });
     let state = States::default().state(service, Instant::now());
     Target(watch::channel(Some(Arc::new(state))).1)
@@ -160,7 +167,7 @@ async fn exchange(root: &TestRoot, target: Target, request: &str) -> String {
     let resolver = Resolver::from_system().expect("a resolver");
     let nowhere = Channel::from_static("http://127.0.0.1:1").connect_lazy();
     let outbound = Arc::new(Outbound {
-        discovery: Discovery::new(nowhere, Workload::default()),
+        discovery: Discovery::new(nowhere, Workload::default(), Arc::new(|_, _| true)),
         peers: Peers::new(tls.clone(), Tunnels::new(tls, resolver)),
         plain: plain::Clients::default(),
         links: watch::channel(None).1,

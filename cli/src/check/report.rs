@@ -86,7 +86,8 @@ impl Section {
 /// What this command does not look at; it would be wrong to suggest otherwise.
 const NOT_CHECKED: &str = "\
 Not checked: whether requests get through (no traffic is sent), the pods' own
-certificates, and policies.
+certificates, and policies. `mesh explain SERVICE` and `mesh multicluster check`
+look at those.
 ";
 
 impl fmt::Display for Report {

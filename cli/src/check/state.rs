@@ -77,11 +77,11 @@ pub(crate) struct Program {
 
 /// A pod with a sidecar.
 #[derive(Clone, Debug)]
-pub(super) struct MeshedPod {
+pub(crate) struct MeshedPod {
     pub(super) namespace: String,
     pub(super) name: String,
     /// Whether the sidecar is ready.
-    pub(super) ready: bool,
+    pub(crate) ready: bool,
     /// What the sidecar runs.
     pub(super) image: String,
 }
@@ -95,7 +95,7 @@ pub(super) struct LinkState {
 }
 
 /// Pods beyond this number are not looked at.
-pub(super) const MAX_PODS: u32 = 5000;
+pub(crate) const MAX_PODS: u32 = 5000;
 
 /// Reads everything.
 ///
@@ -127,7 +127,7 @@ pub(super) async fn read(cluster: &Cluster, kubeconfig: &Kubeconfig) -> anyhow::
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
-fn text(error: anyhow::Error) -> String {
+pub(crate) fn text(error: anyhow::Error) -> String {
     format!("{error:#}")
 }
 
@@ -214,7 +214,7 @@ async fn pods(cluster: &Cluster) -> anyhow::Result<Vec<MeshedPod>> {
 }
 
 /// A pod that still runs, with its sidecar; others are of no interest.
-fn meshed_pod(pod: &Pod) -> Option<MeshedPod> {
+pub(crate) fn meshed_pod(pod: &Pod) -> Option<MeshedPod> {
     let status = pod.status.as_ref();
     let phase = status.and_then(|status| status.phase.as_deref());
     if matches!(phase, Some("Succeeded" | "Failed")) {

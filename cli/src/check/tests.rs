@@ -79,7 +79,8 @@ Meshed pods
 √ the roots are in every meshed namespace
 
 Not checked: whether requests get through (no traffic is sent), the pods' own
-certificates, and policies.
+certificates, and policies. `mesh explain SERVICE` and `mesh multicluster check`
+look at those.
 
 7 good, 0 to look at, 0 failed
 ";

@@ -41,21 +41,69 @@ pub(crate) enum DnsChange {
     },
 }
 
+/// Whether names of a linked cluster work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RuleState {
+    /// They do.
+    Present,
+    /// CoreDNS would take the rule, and has none.
+    Missing,
+    /// CoreDNS has none, and includes no files of others.
+    NotImported,
+    /// CoreDNS could not be seen.
+    Unseen,
+}
+
 impl DnsFacts {
+    /// Whether names of `peer` work: by our file, or by a Corefile that its
+    /// owner has given the rule.
+    pub(crate) fn rule_of(&self, peer: &ClusterName) -> RuleState {
+        let Some(corefile) = &self.corefile else {
+            return RuleState::Unseen;
+        };
+        let wanted = rule(peer, cluster_domain(corefile));
+        let holds = |text: &str| {
+            let mut lines = wanted.lines().filter(|line| !line.starts_with('#'));
+            lines.all(|wanted| text.lines().any(|line| line.trim() == wanted))
+        };
+        let included = includes_overrides(corefile);
+        if holds(corefile) || (included && self.overrides.as_deref().is_some_and(holds)) {
+            RuleState::Present
+        } else if included {
+            RuleState::Missing
+        } else {
+            RuleState::NotImported
+        }
+    }
+
     /// What makes names of `peer` work.
     pub(crate) fn with(&self, peer: &ClusterName) -> DnsChange {
+        self.with_all(std::slice::from_ref(peer))
+    }
+
+    /// The rules for `wanted`, as this cluster's CoreDNS needs them.
+    pub(crate) fn rules(&self, wanted: &[ClusterName]) -> String {
+        let domain = self
+            .corefile
+            .as_deref()
+            .map_or(DEFAULT_DOMAIN, cluster_domain);
+        wanted.iter().map(|peer| rule(peer, domain)).collect()
+    }
+
+    /// What makes names of all of `wanted` work.
+    pub(crate) fn with_all(&self, wanted: &[ClusterName]) -> DnsChange {
         let mut peers = self.peers();
-        peers.insert(peer.clone());
+        peers.extend(wanted.iter().cloned());
         let Some(corefile) = &self.corefile else {
             return DnsChange::ByHand {
                 reason: "no CoreDNS could be seen in kube-system",
-                rule: rule(peer, DEFAULT_DOMAIN),
+                rule: self.rules(wanted),
             };
         };
         if !includes_overrides(corefile) {
             return DnsChange::ByHand {
                 reason: "the Corefile includes no files of others (import .../custom/*.override)",
-                rule: rule(peer, cluster_domain(corefile)),
+                rule: self.rules(wanted),
             };
         }
         self.write(&peers, cluster_domain(corefile))
@@ -212,6 +260,21 @@ rewrite stop name regex ^([a-z0-9-]+)\.([a-z0-9-]+)\.svc\.east\.$ {1}-east.{2}.s
             DnsFacts::default().with(&name("east")),
             DnsChange::ByHand { .. }
         ));
+    }
+
+    #[test]
+    fn a_rule_counts_where_coredns_reads_it() {
+        let east = name("east");
+        assert_eq!(facts(Some(EAST)).rule_of(&east), RuleState::Present);
+        assert_eq!(facts(None).rule_of(&east), RuleState::Missing);
+        assert_eq!(facts(Some(EAST)).rule_of(&name("west")), RuleState::Missing);
+        let mut unread = facts(Some(EAST));
+        unread.corefile = Some("kubernetes cluster.local {\n}".into());
+        assert_eq!(unread.rule_of(&east), RuleState::NotImported);
+        let by_hand = format!("kubernetes cluster.local {{\n}}\n{EAST}");
+        unread.corefile = Some(by_hand);
+        assert_eq!(unread.rule_of(&east), RuleState::Present);
+        assert_eq!(DnsFacts::default().rule_of(&east), RuleState::Unseen);
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub(crate) async fn identity(cluster: &Cluster) -> anyhow::Result<(ClusterName, 
 /// If the cluster cannot be read, or patience ends.
 pub(crate) async fn read(cluster: &Cluster, patience: Duration) -> anyhow::Result<Facts> {
     let (name, trust_domain) = identity(cluster).await?;
-    let bundle = until(patience, || roots(cluster)).await?;
+    let bundle = until(patience, || published_roots(cluster)).await?;
     let fingerprints = fingerprints(&bundle).with_context(|| {
         format!(
             "context {}: {} in ConfigMap {}",
@@ -117,8 +117,11 @@ pub(crate) fn fingerprints(pem: &str) -> anyhow::Result<Vec<String>> {
         .collect())
 }
 
-/// The roots that mesh-control has published, or what is wrong with them.
-async fn roots(cluster: &Cluster) -> anyhow::Result<Result<String, String>> {
+/// The roots that mesh-control has published, or why there are none yet.
+///
+/// # Errors
+/// If they cannot be read.
+pub(crate) async fn published_roots(cluster: &Cluster) -> anyhow::Result<Result<String, String>> {
     for namespace in [names::SYSTEM_NAMESPACE, names::MULTICLUSTER_NAMESPACE] {
         let data = config_map(cluster, namespace, names::ROOTS_CONFIG_MAP).await?;
         if let Some(bundle) = data.and_then(|mut data| data.remove(names::ROOTS_BUNDLE)) {
@@ -155,7 +158,8 @@ async fn gateway(cluster: &Cluster) -> anyhow::Result<Result<Option<Door>, Strin
     })
 }
 
-fn door(service: &Service) -> Option<Door> {
+/// Where others reach the gateway behind `service`, if they can.
+pub(crate) fn door(service: &Service) -> Option<Door> {
     let spec = service.spec.as_ref()?;
     let port = u16::try_from(spec.ports.as_ref()?.first()?.port).ok()?;
     let ingress = service

@@ -2,18 +2,23 @@
 //! another one.
 
 use std::{
+    fs,
     io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
+use kube::ResourceExt;
 use mesh_api::link::{self, Link};
 use mesh_core::cluster::ClusterName;
 
 use super::{
-    apply, facts,
-    plan::{self, Plan, Side},
+    apply,
+    dns::DnsChange,
+    facts, link_file,
+    plan::{self, Change, Plan, Side},
     render,
 };
 use crate::{
@@ -33,6 +38,17 @@ pub(crate) struct LinkArgs {
     /// Print the Links instead of writing them
     #[arg(short, long, value_enum, value_name = "FORMAT")]
     output: Option<Format>,
+    /// With -o yaml: write a file for each cluster here, such as west.yaml
+    #[arg(long, value_name = "DIR", requires = "output")]
+    output_dir: Option<PathBuf>,
+    /// Write the Link in this file, which the other cluster's owner sent, to
+    /// this cluster alone
+    #[arg(long, value_name = "FILE", requires = "fingerprint", conflicts_with_all = ["output", "direction", "side"])]
+    file: Option<PathBuf>,
+    /// With --file: SHA-256 of each of the other cluster's roots, as its owner
+    /// told it
+    #[arg(long, value_name = "SHA256", requires = "file")]
+    fingerprint: Vec<String>,
     /// Whose Link to print or write
     #[arg(long, value_enum, default_value = "both", value_name = "SIDE")]
     side: Sides,
@@ -139,6 +155,9 @@ enum Sides {
 /// # Errors
 /// If a cluster cannot be read or written, or the two cannot be linked.
 pub(crate) fn run(args: &LinkArgs) -> anyhow::Result<()> {
+    if let Some(file) = &args.file {
+        return block_on(from_file(args, file));
+    }
     block_on(async {
         let ends = args.peer.resolve().await?;
         let patience = Duration::from_secs(args.wait);
@@ -153,7 +172,14 @@ pub(crate) fn run(args: &LinkArgs) -> anyhow::Result<()> {
             output::complain(&format!("warning: {warning}"));
         }
         match args.output {
-            Some(Format::Yaml) => output::print(&manifest(&plan, args.side)?),
+            Some(Format::Yaml) => {
+                // What is printed is for a repository; this is for its reader.
+                output::complain(render::plan(&plan).trim_end());
+                match &args.output_dir {
+                    Some(folder) => write_files(folder, &plan, args.side),
+                    None => output::print(&manifest(&plan, args.side)?),
+                }
+            }
             None => carry_out(args, &ends, &plan).await,
         }
     })
@@ -182,6 +208,56 @@ fn manifest(plan: &Plan, sides: Sides) -> anyhow::Result<String> {
         })
         .collect::<anyhow::Result<Vec<String>>>()?;
     Ok(documents.join("---\n"))
+}
+
+/// A file for each cluster, called like it.
+fn write_files(folder: &Path, plan: &Plan, sides: Sides) -> anyhow::Result<()> {
+    let shown = folder.display();
+    fs::create_dir_all(folder).with_context(|| format!("{shown} cannot be made"))?;
+    for side in chosen(plan, sides) {
+        let path = folder.join(format!("{}.yaml", side.cluster));
+        let text = format!(
+            "# For the cluster {}. It holds no secret.\n{}",
+            side.cluster,
+            document(&side.link)?
+        );
+        fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        output::complain(&format!("{} written", path.display()));
+    }
+    Ok(())
+}
+
+/// Writes a Link that was sent, once its roots are known to be right.
+async fn from_file(args: &LinkArgs, file: &Path) -> anyhow::Result<()> {
+    let name = args.peer.cluster.as_str();
+    let link = link_file::read_file(file, name, &args.fingerprint)?;
+    let cluster = args.peer.resolve_local().await?;
+    let (local_name, local) = facts::identity(&cluster).await?;
+    link_file::require_foreign(&link, &local)?;
+    let existing = facts::links(&cluster).await?;
+    link_file::require_free(&link, &existing)?;
+    let side = Side {
+        context: cluster.context.clone(),
+        cluster: local_name,
+        change: match existing.iter().find(|existing| existing.name_any() == name) {
+            None => Change::Create,
+            Some(existing) if existing.spec == link.spec => Change::None,
+            Some(_) => Change::Update,
+        },
+        fingerprints: facts::fingerprints(&link.spec.bundle)?,
+        dns: DnsChange::Unchanged,
+        warnings: Vec::new(),
+        link: Link::new(name, link.spec),
+    };
+    output::print(&render::side(&side))?;
+    if !args.yes {
+        confirm("Write this Link?")?;
+    }
+    apply::link(&cluster, &side).await?;
+    output::print(&format!(
+        "{}For names such as web.{name}, run `mesh multicluster dns --install`\n",
+        render::link_done(&side)
+    ))
 }
 
 fn document(link: &Link) -> anyhow::Result<String> {
@@ -253,10 +329,29 @@ mod tests {
         let value = read::document(documents[0].text).unwrap().unwrap();
         let link: Link = serde_json::from_value(value).unwrap();
         assert_eq!(link.spec, plan.local.link.spec);
+        assert!(!both.contains("PRIVATE") && !both.contains("kind: Secret"));
         assert!(
             manifest(&plan, Sides::Remote)
                 .unwrap()
                 .contains("context ctx-east.\n")
+        );
+    }
+
+    #[test]
+    fn each_cluster_gets_a_file_of_its_own() {
+        let plan = plan::plan(&facts("west"), &facts("east"), link::Direction::Import).unwrap();
+        let folder = std::env::temp_dir().join(format!("mesh-link-{}", std::process::id()));
+        write_files(&folder, &plan, Sides::Both).unwrap();
+        let west = fs::read_to_string(folder.join("west.yaml")).unwrap();
+        let east = fs::read_to_string(folder.join("east.yaml")).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(
+            west.contains("name: east\n") && west.contains("direction: Import\n"),
+            "{west}"
+        );
+        assert!(
+            east.contains("name: west\n") && east.contains("direction: Export\n"),
+            "{east}"
         );
     }
 }

@@ -5,7 +5,7 @@ use mesh_api::{
     link::{Direction, Link, LinkGateway, LinkPeers, LinkSpec},
     names,
 };
-use mesh_core::{endpoint::LinkPrefix, identity::SpiffeId};
+use mesh_core::{cluster::ClusterName, endpoint::LinkPrefix, identity::SpiffeId};
 
 use super::{
     dns::DnsChange,
@@ -18,6 +18,8 @@ use super::{
 pub(super) struct Side {
     /// The context of the cluster that gets the Link.
     pub(super) context: String,
+    /// The name of that cluster.
+    pub(super) cluster: ClusterName,
     /// The Link.
     pub(super) link: Link,
     /// Whether it is new.
@@ -163,6 +165,7 @@ fn side(here: &Facts, peer: &Facts, direction: Direction) -> Result<Side, Refuse
     };
     Ok(Side {
         context: here.context.clone(),
+        cluster: here.cluster.clone(),
         link: Link {
             metadata: ObjectMeta {
                 name: Some(name.into()),

@@ -21,6 +21,14 @@ pub(super) fn plan(plan: &Plan) -> String {
     out
 }
 
+/// What will be done in one cluster.
+pub(super) fn side(side: &Side) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_side(&mut out, side);
+    out
+}
+
 fn write_side(out: &mut String, side: &Side) -> std::fmt::Result {
     let spec = &side.link.spec;
     writeln!(

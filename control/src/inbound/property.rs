@@ -323,6 +323,7 @@ impl Cluster {
             slices: typed(&self.slices),
             pods: typed(&self.pods),
             splits: Vec::new(),
+            routes: Vec::new(),
             links: Vec::new(),
             policies: Some(PolicyObjects {
                 namespaces: typed(&self.namespaces),

@@ -507,8 +507,10 @@ mod tests {
             "kubernetes".to_owned(),
         );
         slice.metadata.labels = Some([label].into());
-        let mut endpoint = k8s_openapi::api::discovery::v1::Endpoint::default();
-        endpoint.addresses = vec!["::ffff:192.0.2.8".to_owned()];
+        let endpoint = k8s_openapi::api::discovery::v1::Endpoint {
+            addresses: vec!["::ffff:192.0.2.8".to_owned()],
+            ..Default::default()
+        };
         slice.endpoints = Some(vec![endpoint]);
         let objects = Objects {
             services: Vec::new(),
@@ -518,7 +520,9 @@ mod tests {
                 pod(names::MULTICLUSTER_NAMESPACE, "10.42.0.8"),
             ],
             splits: Vec::new(),
+            routes: Vec::new(),
             links: Vec::new(),
+            policies: None,
         };
         let expected = ["192.0.2.7", "192.0.2.8", "10.42.0.8"];
         assert_eq!(

@@ -57,7 +57,7 @@ async fn g14_what_passes_through_is_ciphertext() {
         let records = records(&seen);
         assert_eq!(records[0], HANDSHAKE);
         let rest = &records[1..];
-        assert!(rest.iter().any(|kind| *kind == APPLICATION_DATA));
+        assert!(rest.contains(&APPLICATION_DATA));
         let hidden = |kind: &u8| matches!(*kind, APPLICATION_DATA | CHANGE_CIPHER_SPEC);
         assert!(rest.iter().all(hidden), "{records:?}");
     }

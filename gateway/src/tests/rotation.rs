@@ -47,7 +47,7 @@ impl West {
             tls,
             peer: Peer {
                 address: PeerAddress::Linked(Arc::new(world.link()), POD),
-                identity: id(TARGET),
+                identity: id(TARGET).into(),
             },
         }
     }

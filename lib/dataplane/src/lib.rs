@@ -11,6 +11,7 @@ pub mod control;
 mod h2_stream;
 pub mod health;
 pub mod links;
+pub mod own;
 pub mod peer;
 mod renewal;
 pub mod resolve;

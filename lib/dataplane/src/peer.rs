@@ -306,6 +306,25 @@ impl PeerConnection {
         }
     }
 
+    /// Asks the sidecar whether it would let us in at the application's `port`.
+    /// Nothing reaches the application.
+    ///
+    /// # Errors
+    /// [`StreamError`] if there is no answer.
+    pub async fn probe(&mut self, port: u16) -> Result<ProbeAnswer, StreamError> {
+        let response = timeout(ANSWER, self.0.send_request(probe_request(port)))
+            .await
+            .map_err(|_| StreamError::Timeout)??;
+        let says = Carried::from_headers(response.headers());
+        Ok(match Reason::from_headers(response.headers()) {
+            // What an older sidecar says of a question that it does not know.
+            Some(Reason::BadRequest) => ProbeAnswer::Unknown,
+            Some(reason) => ProbeAnswer::Refused(reason),
+            None if says == Some(Carried::Probe) => ProbeAnswer::Admitted,
+            None => ProbeAnswer::Unknown,
+        })
+    }
+
     /// Opens a stream that carries the bytes of a TCP connection to the
     /// application's `port`.
     ///
@@ -322,6 +341,28 @@ impl PeerConnection {
         }
         Ok(TokioIo::new(hyper::upgrade::on(response).await?))
     }
+}
+
+/// What a sidecar says of a client that asks whether it would be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeAnswer {
+    /// It would.
+    Admitted,
+    /// It would not.
+    Refused(Reason),
+    /// It does not know the question.
+    Unknown,
+}
+
+fn probe_request(port: u16) -> Request<Body> {
+    let body = Empty::new().map_err(|never| match never {}).boxed();
+    let mut request = Request::new(body);
+    *request.method_mut() = Method::OPTIONS;
+    *request.uri_mut() = http::Uri::from_static("http://mesh.probe/");
+    let headers = request.headers_mut();
+    headers.insert(mesh1::PORT, HeaderValue::from(port));
+    headers.insert(mesh1::PROTO, Carried::Probe.header());
+    request
 }
 
 fn connect_request(port: u16) -> Request<Body> {

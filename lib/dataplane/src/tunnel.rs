@@ -15,6 +15,8 @@ mod report;
 #[cfg(test)]
 mod tests;
 
+pub mod probe;
+
 use std::{
     collections::HashMap,
     io,

@@ -1,9 +1,16 @@
-//! The admin port: `/live`, `/ready`, `/metrics`. Nothing there changes state.
-//! Every caller in the cluster can reach it, so it is cheap and bounded: one
+//! The admin port: `/live`, `/ready`, `/metrics`, and pages that a program adds.
+//! Nothing there changes state. Every caller in the cluster can reach it, so it is cheap and bounded: one
 //! request per connection, with a deadline, and few connections at a time.
 
+mod page;
+
 use std::{
-    collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration,
+    collections::{BTreeMap, VecDeque},
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -23,6 +30,8 @@ use tokio::{
 };
 use tracing::{debug, info};
 
+use self::page::Page;
+pub use self::page::{PageResult, Query};
 use crate::{Backoff, Readiness, Shutdown};
 
 /// The admin port, bound and not yet served.
@@ -47,8 +56,22 @@ impl Admin {
             pages: Pages {
                 readiness,
                 registry,
+                made: BTreeMap::new(),
             },
         })
+    }
+
+    /// Adds a page of JSON that is made when somebody asks, at most one at a
+    /// time. `make` gets the request's query and must change nothing: any pod
+    /// can ask.
+    #[must_use]
+    pub fn with_page<Make, Answer>(mut self, path: &'static str, make: Make) -> Self
+    where
+        Make: Fn(Query) -> Answer + Send + Sync + 'static,
+        Answer: Future<Output = PageResult> + Send + 'static,
+    {
+        self.pages.made.insert(path, Page::new(make));
+        self
     }
 
     /// Where it listens.
@@ -123,8 +146,8 @@ pub async fn serve_admin(
 
 async fn answer(pages: Pages, stream: TcpStream) {
     let service = service_fn(|request| {
-        let page = pages.page(&request);
-        async { Ok::<_, Infallible>(page) }
+        let pages = pages.clone();
+        async move { Ok::<_, Infallible>(pages.page(&request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -143,10 +166,11 @@ async fn answer(pages: Pages, stream: TcpStream) {
 struct Pages {
     readiness: Readiness,
     registry: Arc<Registry>,
+    made: BTreeMap<&'static str, Page>,
 }
 
 impl Pages {
-    fn page(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn page(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET {
             let mut page = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
             page.headers_mut()
@@ -158,7 +182,13 @@ impl Pages {
             "/ready" if self.readiness.is_ready() => plain(StatusCode::OK, "ready\n"),
             "/ready" => self.not_ready(),
             "/metrics" => self.metrics(),
-            _ => plain(StatusCode::NOT_FOUND, "try /live, /ready or /metrics\n"),
+            path => match self.made.get(path) {
+                Some(page) => {
+                    let question = request.uri().query().unwrap_or_default();
+                    page.answer(question.into()).await
+                }
+                None => plain(StatusCode::NOT_FOUND, "try /live, /ready or /metrics\n"),
+            },
         }
     }
 

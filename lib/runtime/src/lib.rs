@@ -19,7 +19,7 @@ mod readiness;
 mod run;
 mod shutdown;
 
-pub use admin::{Admin, serve_admin};
+pub use admin::{Admin, PageResult, Query, serve_admin};
 pub use backoff::Backoff;
 pub use config::Config;
 pub use configuration::configuration;

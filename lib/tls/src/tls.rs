@@ -110,6 +110,12 @@ impl Tls {
         configs.certificate.as_ref().map(|c| c.id().clone())
     }
 
+    /// Our certificate, once certified.
+    #[must_use]
+    pub fn certificate(&self) -> Option<Certificate> {
+        self.current().certificate.clone()
+    }
+
     /// When our certificate ends, once certified.
     #[must_use]
     pub fn valid_until(&self) -> Option<SystemTime> {

@@ -36,9 +36,21 @@ pub enum Carried {
     Tcp,
     /// `CONNECT` that the application itself asked for.
     Connect,
+    /// `OPTIONS`: would a request for the port be let in? The sidecar answers
+    /// itself, after its policy and before any application: 204 with the same
+    /// header, or a refusal. One that does not know it says `bad-request`.
+    Probe,
 }
 
 impl Carried {
+    const ALL: [Self; 5] = [
+        Self::Http1,
+        Self::Http2,
+        Self::Tcp,
+        Self::Connect,
+        Self::Probe,
+    ];
+
     /// The value of `mesh-proto`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -47,6 +59,7 @@ impl Carried {
             Self::Http2 => "http2",
             Self::Tcp => "tcp",
             Self::Connect => "connect",
+            Self::Probe => "probe",
         }
     }
 
@@ -60,7 +73,7 @@ impl Carried {
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
         let value = single(headers, PROTO)?;
-        [Self::Http1, Self::Http2, Self::Tcp, Self::Connect]
+        Self::ALL
             .into_iter()
             .find(|carried| carried.as_str() == value)
     }
@@ -210,12 +223,7 @@ mod tests {
 
     #[test]
     fn values_survive_their_text() {
-        for carried in [
-            Carried::Http1,
-            Carried::Http2,
-            Carried::Tcp,
-            Carried::Connect,
-        ] {
+        for carried in Carried::ALL {
             let headers = with(PROTO, &[carried.as_str()]);
             assert_eq!(Carried::from_headers(&headers), Some(carried));
         }

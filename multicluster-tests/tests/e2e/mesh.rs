@@ -4,6 +4,7 @@
 mod audited;
 mod broken;
 mod crossing;
+mod explain;
 mod exports;
 mod fail_over;
 mod failures;

@@ -44,7 +44,7 @@ pub(super) async fn answer_peer(
         .insert(CLIENT_ID, direct::client_id(&client.id)?);
     head.version = match carried {
         Carried::Http2 => Version::HTTP_2,
-        Carried::Http1 | Carried::Tcp | Carried::Connect => Version::HTTP_11,
+        Carried::Http1 | Carried::Tcp | Carried::Connect | Carried::Probe => Version::HTTP_11,
     };
     let request = Request::from_parts(head, pass(body));
     let answering = inbound.application.request(server, request);

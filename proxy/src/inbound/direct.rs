@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -107,10 +107,21 @@ async fn lead(
             let permit = RequestPermit::Watched(permit);
             application::answer_peer(inbound, client, permit, server, carried, request).await
         }
-        Carried::Tcp | Carried::Connect | Carried::Http1 | Carried::Http2 => {
+        Carried::Probe if request.method() == Method::OPTIONS => Ok(would_admit()),
+        Carried::Tcp | Carried::Connect | Carried::Probe | Carried::Http1 | Carried::Http2 => {
             Err(Reason::BadRequest)
         }
     }
+}
+
+/// Tells a client that only asks that it would be let in.
+fn would_admit() -> Response<Body> {
+    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+        .headers_mut()
+        .insert(mesh1::PROTO, Carried::Probe.header());
+    response
 }
 
 /// Connects to the application first: a refusal is then still an answer.

@@ -101,7 +101,7 @@ impl World {
         let tunnels = Tunnels::new(tls.clone(), Resolver::from_system().unwrap());
         let peer = Peer {
             address: PeerAddress::Direct(self.address),
-            identity: id(WEB),
+            identity: id(WEB).into(),
         };
         Peers::new(tls, tunnels).connection(&peer).await.unwrap()
     }

@@ -152,6 +152,11 @@ impl Balancer {
         }
     }
 
+    /// The endpoints, whatever their state.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().map(|state| state.endpoint())
+    }
+
     /// Whether there is nothing that could be tried.
     pub(crate) fn is_empty(&self) -> bool {
         let has_fallback = self.fallback.as_ref().is_some_and(|last| last.is_stale);

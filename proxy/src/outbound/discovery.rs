@@ -22,6 +22,8 @@ use super::{
 
 /// How long a connection waits for the first answer.
 const FIRST_ANSWER: Duration = Duration::from_secs(5);
+/// How long somebody who only asks waits for it.
+const ASKED: Duration = Duration::from_secs(2);
 /// An address that nobody dialled for so long is forgotten.
 const IDLE: Duration = Duration::from_secs(300);
 /// How often forgotten addresses are looked for, at most.
@@ -65,6 +67,23 @@ impl Discovery {
         let first = states.wait_for(Option::is_some);
         timeout(FIRST_ANSWER, first).await.ok()?.ok()?;
         Some(Target(states))
+    }
+
+    /// What `address` means, without following it any longer than that takes.
+    pub(crate) async fn ask(&self, address: SocketAddr) -> Option<Arc<State>> {
+        let known = {
+            let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = entries.by_address.get(&address);
+            entry.map(|entry| entry.states.clone())
+        };
+        let mut states = known.unwrap_or_else(|| {
+            let (sender, states) = watch::channel(None);
+            // Ends when `states` is dropped.
+            tokio::spawn(self.clone_for_stream().run(address, sender));
+            states
+        });
+        let first = timeout(ASKED, states.wait_for(Option::is_some)).await;
+        first.ok()?.ok()?.clone()
     }
 
     fn follow(

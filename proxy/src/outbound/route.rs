@@ -248,14 +248,9 @@ mod tests {
             authority: None,
             weight: 1,
             pod: "".into(),
+            zone: "".into(),
         });
-        Backend {
-            service: reference(name),
-            weight: 1,
-            cluster: None,
-            endpoints: endpoints.collect(),
-            is_known: true,
-        }
+        Backend::own(reference(name), 1, endpoints.collect())
     }
 
     fn rule(prefix: &str, action: Action) -> Rule {

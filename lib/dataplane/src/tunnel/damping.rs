@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn r2_a_gateway_that_flaps_every_5_seconds_makes_no_more_than_one_swing_a_minute() {
-        let flapping = swings(600, |at| (at / 5.0) as u64 % 2 == 0);
+        let flapping = swings(600, |at| ((at / 5.0) as u64).is_multiple_of(2));
         assert_eq!(flapping, [(5.0, false)], "it never stays long enough");
     }
 

@@ -29,7 +29,7 @@ use super::TunnelError;
 use crate::{h2_stream::Streams, trust::Standing};
 
 /// How long one address of a gateway may take until the TCP connection stands.
-const CONNECT: Duration = Duration::from_secs(2);
+pub(super) const CONNECT: Duration = Duration::from_secs(2);
 /// How long TLS and HTTP/2 may take after that.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// How often a gateway is asked for a sign of life while something is sent to
@@ -128,7 +128,12 @@ pub(super) async fn connect(
     }
 }
 
-async fn handshake(tls: &Tls, link: &Link, stream: TcpStream) -> Result<Fresh, TunnelError> {
+/// TLS and HTTP/2 on a connection to the gateway of `link`.
+pub(super) async fn handshake(
+    tls: &Tls,
+    link: &Link,
+    stream: TcpStream,
+) -> Result<Fresh, TunnelError> {
     let expected = [link.gateway.identity.clone()];
     let server_name = Some(&*link.gateway.server_name);
     let session = tls

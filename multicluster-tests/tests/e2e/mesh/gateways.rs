@@ -65,7 +65,7 @@ fn with_addresses(shared: &Shared, count: usize) -> Vec<IpAddr> {
     let annotation = format!("lab.mesh.dev/addresses={count}");
     let words = ["-n", "mesh-multicluster", "annotate", "service"];
     let words = [&words[..], &["mesh-gateway", "--overwrite", &annotation]].concat();
-    east.kubectl(&words).unwrap();
+    east.kubectl(&words).expect("the Service");
     eventually("it has its addresses", east, || {
         addresses(shared).len() == count * families
     });

@@ -134,10 +134,10 @@ fn withdraw(shared: &Shared) {
         let endpoints = intruder.endpoints(&address, 9090).await;
         let mut peer = intruder.peer(endpoints.first().expect("its pod")).await;
         let mut stream = peer.tcp(9090).await.expect("a stream");
-        stream.write_all(b"ahoy\n").await.unwrap();
+        stream.write_all(b"ahoy\n").await.expect("sent");
         // A line about the server comes first.
         let mut heard = [0; 256];
-        assert!(stream.read(&mut heard).await.unwrap() > 0);
+        assert!(stream.read(&mut heard).await.expect("an echo") > 0);
 
         let policy = ["-n", "shop", "delete", "authorizationpolicy", "front-end"];
         shared.cluster(EAST).kubectl(&policy).expect("gone");
@@ -145,7 +145,7 @@ fn withdraw(shared: &Shared) {
         let ended = async { while let Ok(1..) = stream.read(&mut heard).await {} };
         timeout(SOON, ended).await.expect("the stream is closed");
         loop {
-            let answer = peer.request(8080, request()).await.unwrap();
+            let answer = peer.request(8080, request()).await.expect("an answer");
             if told(&answer) == (403, Some("not-allowed")) {
                 break;
             }

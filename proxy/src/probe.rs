@@ -1,0 +1,184 @@
+//! The page `/probe?address=IP:PORT` of the admin port: what discovery says of
+//! an address, and whether the sidecars there let this pod in, tried now.
+//!
+//! It dials only what discovery names, never reaches an application, and
+//! leaves no trace in what the sidecar has learnt of endpoints.
+
+use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+
+use mesh_core::destination::{Backend, Endpoint};
+use mesh_dataplane::{
+    own::Own,
+    peer::{Peer, ProbeAnswer},
+};
+use mesh_runtime::{PageResult, Query};
+use mesh_tls::Tls;
+use serde::Serialize;
+use tokio::{
+    task::JoinSet,
+    time::{Duration, Instant, timeout},
+};
+
+use crate::outbound::{
+    Outbound, Way,
+    target::{Kind, Route, State},
+};
+
+/// What a probe needs.
+#[derive(Clone)]
+pub(crate) struct Prober {
+    pub(crate) tls: Tls,
+    pub(crate) outbound: Arc<Outbound>,
+}
+
+/// The page.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    own: Own,
+    kind: &'static str,
+    backends: Vec<BackendReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct BackendReport {
+    service: String,
+    cluster: Option<String>,
+    weight: u32,
+    known: bool,
+    endpoints: usize,
+    tried: Vec<Attempt>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Attempt {
+    endpoint: String,
+    outcome: &'static str,
+    reason: String,
+    text: String,
+    millis: u64,
+}
+
+impl Prober {
+    /// Answers the page.
+    pub(crate) async fn answer(self, query: Query) -> PageResult {
+        let address = query
+            .value("address")
+            .and_then(|address| address.parse().ok());
+        let address: SocketAddr = address.ok_or("ask for /probe?address=IP:PORT")?;
+        if self.outbound.check_address(address).is_err() {
+            return Err("this address may not be dialled through the sidecar");
+        }
+        let state = self.outbound.discovery.ask(address).await;
+        let backends = match &state {
+            None => Vec::new(),
+            Some(state) => self.backends(state).await,
+        };
+        let report = Report {
+            own: Own::of(&self.tls, SystemTime::now()),
+            kind: kind(state.as_deref()),
+            backends,
+        };
+        serde_json::to_string(&report).map_err(|_| "the answer cannot be written")
+    }
+
+    /// All backends, some endpoints of each tried at the same time.
+    async fn backends(&self, state: &State) -> Vec<BackendReport> {
+        let (backends, routes) = match &state.kind {
+            Kind::Service { backends, own, .. } => (&backends[..], &own[..]),
+            Kind::Unknown | Kind::UndefinedPort | Kind::Pod(_) => (&[][..], &[][..]),
+        };
+        let mut reports = Vec::new();
+        let mut attempts = JoinSet::new();
+        for (at, (backend, route)) in backends.iter().zip(routes).take(MOST_BACKENDS).enumerate() {
+            reports.push(described(backend, route));
+            for endpoint in route.balancer.endpoints().take(MOST_ENDPOINTS) {
+                let (this, endpoint) = (self.clone(), endpoint.clone());
+                let name = name_of(&endpoint, backend);
+                attempts.spawn(async move { (at, this.attempt(name, &endpoint).await) });
+            }
+        }
+        while let Some(done) = attempts.join_next().await {
+            if let Ok((at, attempt)) = done {
+                reports[at].tried.push(attempt);
+            }
+        }
+        for report in &mut reports {
+            report.tried.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        }
+        reports
+    }
+
+    async fn attempt(&self, endpoint: String, at: &Endpoint) -> Attempt {
+        let start = Instant::now();
+        let (outcome, reason, text) = match self.outbound.peer(at) {
+            Way::Plain(_) => ("unmeshed", String::new(), String::new()),
+            Way::Mesh(peer) => timeout(ATTEMPT, self.ask(&peer, at.address.port()))
+                .await
+                .unwrap_or_else(|_| failed("timeout", "no answer in time")),
+        };
+        Attempt {
+            endpoint,
+            outcome,
+            reason,
+            text,
+            millis: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    async fn ask(&self, peer: &Peer, port: u16) -> (&'static str, String, String) {
+        let mut connection = match self.outbound.peers.connection(peer).await {
+            Ok(connection) => connection,
+            Err(error) => return failed(error.reason(), &error.to_string()),
+        };
+        match connection.probe(port).await {
+            Ok(ProbeAnswer::Admitted) => ("admitted", String::new(), String::new()),
+            Ok(ProbeAnswer::Refused(reason)) => ("refused", reason.as_str().into(), String::new()),
+            Ok(ProbeAnswer::Unknown) => ("unknown", String::new(), String::new()),
+            Err(error) => failed("stream", &error.to_string()),
+        }
+    }
+}
+
+fn failed(reason: &str, text: &str) -> (&'static str, String, String) {
+    ("failed", reason.into(), text.into())
+}
+
+fn described(backend: &Backend, route: &Route) -> BackendReport {
+    BackendReport {
+        service: format!("{}/{}", backend.service.namespace, backend.service.name),
+        cluster: backend.cluster.as_ref().map(ToString::to_string),
+        weight: backend.weight,
+        known: backend.is_known,
+        endpoints: route.balancer.endpoints().count(),
+        tried: Vec::new(),
+    }
+}
+
+/// The pod; another cluster's have no name here.
+fn name_of(endpoint: &Endpoint, backend: &Backend) -> String {
+    match (&*endpoint.pod, &backend.cluster) {
+        ("", Some(cluster)) => format!("an endpoint of {cluster}"),
+        ("", None) => "an endpoint".into(),
+        (pod, _) => pod.into(),
+    }
+}
+
+const fn kind(state: Option<&State>) -> &'static str {
+    match state {
+        None => "undiscovered",
+        Some(state) => match &state.kind {
+            Kind::Unknown => "unknown",
+            Kind::UndefinedPort => "undefined-port",
+            Kind::Pod(_) => "pod",
+            Kind::Service { .. } => "service",
+        },
+    }
+}
+
+/// Tried per backend.
+const MOST_ENDPOINTS: usize = 3;
+/// More backends than any split has.
+const MOST_BACKENDS: usize = 16;
+/// With the first answer of discovery, below the deadline of the page.
+const ATTEMPT: Duration = Duration::from_secs(6);
