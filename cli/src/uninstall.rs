@@ -127,6 +127,6 @@ mod tests {
         let without = control_plane(&UninstallArgs { crds: false }).unwrap();
         assert!(!without.contains("CustomResourceDefinition"));
         let with = control_plane(&UninstallArgs { crds: true }).unwrap();
-        assert_eq!(with.matches("CustomResourceDefinition").count(), 2);
+        assert_eq!(with.matches("CustomResourceDefinition").count(), 6);
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
-    runtime::{WatchStreamExt as _, reflector, watcher},
+    runtime::{reflector, watcher},
 };
 use mesh_api::names;
 use mesh_core::identity::TrustDomain;
@@ -55,7 +55,7 @@ pub(crate) fn keep(client: Client, own: &Own, mut roots: PublishedReceiver, task
             let pause = if failed { AGAIN } else { RESYNC };
             tokio::select! {
                 () = sleep(pause) => {}
-                _ = woken.recv(), if !failed => {}
+                Some(()) = woken.recv(), if !failed => {}
                 Ok(()) = roots.changed() => {}
             }
         }
@@ -92,12 +92,25 @@ impl Follow {
         let (store, writer) = reflector::store();
         let (api, wake) = (Api::<K>::all(self.client.clone()), self.wake.clone());
         tasks.spawn(async move {
-            let events = watcher(api, config).default_backoff();
+            // No backoff of the library's: one that gives up ends the watch.
+            let events = watcher(api, config);
             let mut events = std::pin::pin!(reflector(writer, events));
+            // Once per outage.
+            let mut warned = false;
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(_) => drop(wake.try_send(())),
-                    Err(error) => warn!(%error, "watch"),
+                    Ok(_) => {
+                        warned = false;
+                        // Full means that a look is due already.
+                        let _ = wake.try_send(());
+                    }
+                    Err(error) => {
+                        if !warned {
+                            warn!(%error, "watch");
+                        }
+                        warned = true;
+                        sleep(AGAIN).await;
+                    }
                 }
             }
         });

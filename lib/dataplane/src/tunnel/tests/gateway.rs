@@ -91,7 +91,17 @@ impl World {
 
     /// A gateway at this address.
     pub(super) async fn serve(&self, address: Ipv4Addr) -> East {
-        let listener = TcpListener::bind((address, self.port)).await.unwrap();
+        let bound = async {
+            loop {
+                // One that was killed lets go when its task is dropped.
+                match TcpListener::bind((address, self.port)).await {
+                    Ok(listener) => break listener,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        let bound = tokio::time::timeout(LONG, bound).await;
+        let listener = bound.expect("the port is free");
         let tls = self.east.tls_trusting(GATEWAY, &[&self.west]);
         let counts = Arc::new(Counts::default());
         let (frozen, is_frozen) = watch::channel(false);
