@@ -190,15 +190,16 @@ impl Balancer {
     }
 
     /// What stands for all endpoints, if it is its turn: the gateway knows none
-    /// of those that we know, or nobody tells us any more which there are and
-    /// none of them can be reached.
+    /// of those that we know, or none of them can be reached.
     fn fallback(&self, now: Instant) -> Option<&Arc<EndpointState>> {
         let fallback = self.fallback.as_ref()?;
         let refused = self.endpoints.iter().filter(|e| e.is_refused(now)).count();
         let all_refused = refused > 0 && refused == self.endpoints.len();
         let out_of_date = all_refused || refused >= MANY_REFUSED;
+        // That we are told nothing new shows late: whoever tells us may be gone.
+        let may_be_elsewhere = fallback.is_stale || !self.endpoints.is_empty();
         let unreachable = || !self.endpoints.iter().any(|e| e.is_usable(now));
-        let its_turn = out_of_date || (fallback.is_stale && unreachable());
+        let its_turn = out_of_date || (may_be_elsewhere && unreachable());
         its_turn.then_some(&fallback.endpoint)
     }
 }

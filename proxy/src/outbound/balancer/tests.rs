@@ -55,14 +55,16 @@ fn r11_of_many_old_endpoints_not_all_are_asked_first() {
 }
 
 #[test]
-fn endpoints_that_are_merely_down_are_no_reason_while_the_feed_is_fresh() {
+fn r11_endpoints_that_are_all_down_may_have_been_replaced() {
     let now = Instant::now();
-    for (is_stale, expected) in [(false, 1), (true, WHOLE)] {
-        let balancer = balancer(1, is_stale);
-        assert_eq!(picked(&balancer, now), Some(1));
+    for is_stale in [false, true] {
+        let balancer = balancer(2, is_stale);
         balancer.endpoints[0].failed(now);
-        assert_eq!(picked(&balancer, now), Some(expected), "{is_stale}");
-        assert_eq!(balancer.is_usable(now), is_stale);
+        assert_eq!(picked(&balancer, now), Some(2), "{is_stale}");
+        balancer.endpoints[1].failed(now);
+        assert_eq!(picked(&balancer, now), Some(WHOLE), "{is_stale}");
+        balancer.pick(now).unwrap().failed(now);
+        assert!(!balancer.is_usable(now), "another backend is next");
     }
 }
 
