@@ -474,6 +474,7 @@ fn explain(ask: &[&str]) -> (bool, String) {
 }
 
 #[test]
+#[ignore = "takes 10 minutes: name it to run it"]
 fn explain_says_where_a_path_is_broken_and_is_content_with_none_that_is() {
     let shared = linked();
     let west = shared.cluster(WEST);

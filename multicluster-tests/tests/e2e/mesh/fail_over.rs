@@ -135,6 +135,7 @@ fn check(name: &str, seen: &Seen, within: usize) {
 }
 
 #[test]
+#[ignore = "measures for 4 minutes: name it to run it"]
 fn r1_traffic_moves_to_west_and_back_when_east_s_pods_or_its_gateway_are_away() {
     let shared = linked();
     let (west, east) = (shared.cluster(WEST), shared.cluster(EAST));
