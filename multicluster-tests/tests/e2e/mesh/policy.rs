@@ -1,6 +1,10 @@
 //! Who may reach what, in a cluster and from another one.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use mesh_lab::cluster::Cluster;
 use tokio::{
@@ -129,6 +133,21 @@ fn c4_a_policy_admits_one_account_of_another_cluster_until_it_is_withdrawn() {
 
 /// Withdraws the policy while a stream is open.
 fn withdraw(shared: &Shared) {
+    let (go, told) = mpsc::channel();
+    thread::scope(|scope| {
+        // The intruder's thread is on the WAN, where no API server answers.
+        scope.spawn(move || {
+            if told.recv().is_ok() {
+                let policy = ["-n", "shop", "delete", "authorizationpolicy", "front-end"];
+                shared.cluster(EAST).kubectl(&policy).expect("gone");
+            }
+        });
+        watch_it_end(shared, &go);
+    });
+}
+
+/// A stream that the policy allows, and what comes of it.
+fn watch_it_end(shared: &Shared, go: &mpsc::Sender<()>) {
     let address = cluster_ip(shared, "shop", "guarded-east");
     intrude(shared, async |intruder| {
         let endpoints = intruder.endpoints(&address, 9090).await;
@@ -139,8 +158,7 @@ fn withdraw(shared: &Shared) {
         let mut heard = [0; 256];
         assert!(stream.read(&mut heard).await.expect("an echo") > 0);
 
-        let policy = ["-n", "shop", "delete", "authorizationpolicy", "front-end"];
-        shared.cluster(EAST).kubectl(&policy).expect("gone");
+        go.send(()).expect("somebody who withdraws it");
         let start = Instant::now();
         let ended = async { while let Ok(1..) = stream.read(&mut heard).await {} };
         timeout(SOON, ended).await.expect("the stream is closed");
@@ -176,6 +194,6 @@ fn ready(cluster: &Cluster) -> String {
         if ready != "1" || start.elapsed() > Duration::from_secs(6) {
             return ready;
         }
-        std::thread::yield_now();
+        thread::yield_now();
     }
 }
