@@ -69,9 +69,12 @@ fn three_clusters_reach_each_other() {
         for (name, address) in &addresses {
             let url = format!("http://{address}:4143");
             let get = ["exec", "deploy/web", "--", "/testapp", "get", &url];
-            let answer = cluster.kubectl(&get).unwrap();
             let expected = format!(r#""cluster":"{name}""#);
-            assert!(answer.contains(&expected), "{}: {answer}", cluster.name());
+            let what = format!("{url} answers as {name}");
+            eventually(&what, cluster, || {
+                let answer = cluster.kubectl(&get);
+                answer.is_ok_and(|answer| answer.contains(&expected))
+            });
         }
     }
 }
@@ -240,12 +243,11 @@ fn answers_within(cluster: &Cluster) {
     let services = addresses(cluster, "service/all", "{.spec.clusterIPs[*]}");
     assert_eq!(families_of(&services), cluster.families().all());
     for address in services {
-        get(cluster, SocketAddr::new(address, 4143)).expect("an answer");
+        get_soon(cluster, SocketAddr::new(address, 4143));
     }
     for family in cluster.families().all() {
         for domain in ["", ".default", ".default.svc.cluster.local"] {
-            let peer = get(cluster, format!("{}{domain}", name_of(*family)));
-            let peer = peer.expect("an answer");
+            let peer = get_soon(cluster, format!("{}{domain}", name_of(*family)));
             assert_eq!(Family::of(peer), *family, "{domain}");
         }
     }
@@ -270,6 +272,18 @@ fn answers_across(from: &Cluster, to: &Cluster) {
         assert!(dropped > 0, "{address}");
         println!("{dropped} packets to port 8090 of {address} were dropped");
     }
+}
+
+/// As [`get`], once the node knows the Service: its rules follow the pod's
+/// readiness by a moment.
+fn get_soon(cluster: &Cluster, authority: impl std::fmt::Display) -> IpAddr {
+    let mut seen = Err(String::new());
+    let what = format!("{authority} answers");
+    eventually(&what, cluster, || {
+        seen = get(cluster, &authority);
+        seen.is_ok()
+    });
+    seen.expect("an answer")
 }
 
 /// Who the application saw when a pod of `cluster` asked it.
