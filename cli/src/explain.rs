@@ -24,7 +24,7 @@ pub(crate) struct ExplainArgs {
     /// Where the pod that calls is; that of the context unless given
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
-    /// The pod that calls; any with a sidecar unless given
+    /// The pod that calls, or deploy/NAME; any with a sidecar unless given
     #[arg(long, value_name = "POD")]
     from: Option<String>,
     /// The Service's port; its first unless given

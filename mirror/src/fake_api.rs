@@ -2,7 +2,7 @@
 //! merge patches and watches. It has no defaults, admission or schemas.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     convert::Infallible,
     sync::{Arc, Mutex, MutexGuard},
 };
@@ -19,6 +19,9 @@ use serde_json::{Value, json};
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;
 
+/// How much of what happened is remembered.
+const PAST: usize = 4096;
+
 type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// The server. Clones share it.
@@ -30,6 +33,8 @@ struct State {
     objects: BTreeMap<String, Value>,
     version: u64,
     events: broadcast::Sender<(String, Value)>,
+    /// What happened last, by version: a watch begins where its list ended.
+    past: VecDeque<(u64, String, Value)>,
     /// Paths that answer 500.
     broken: BTreeSet<String>,
     /// Writes, as `METHOD path`.
@@ -56,6 +61,7 @@ impl FakeApi {
             objects: BTreeMap::new(),
             version: 0,
             events: broadcast::channel(events).0,
+            past: VecDeque::new(),
             broken: BTreeSet::new(),
             writes: Vec::new(),
             calls: 0,
@@ -178,7 +184,7 @@ impl FakeApi {
             return failure(StatusCode::SERVICE_UNAVAILABLE, "it is away");
         }
         if query.contains("watch=true") {
-            return self.watch(&path);
+            return self.watch(&path, since(query));
         }
         self.state().calls += 1;
         let mut state = self.state();
@@ -211,34 +217,30 @@ impl FakeApi {
         )
     }
 
-    fn watch(&self, collection: &str) -> Answer {
-        let events = self.state().events.subscribe();
+    /// All that happens to a collection after a version.
+    fn watch(&self, collection: &str, since: u64) -> Answer {
+        let (past, events) = {
+            let state = self.state();
+            (state.since(since), state.events.subscribe())
+        };
         let prefix = format!("{collection}/");
         let plural = collection.rsplit('/').next().unwrap_or_default().to_owned();
-        let lines = BroadcastStream::new(events).filter_map(move |event| {
-            // A watch that cannot keep up has missed something.
-            let event = event.unwrap_or_else(|_| (String::new(), expired()));
-            let line = Some(event).and_then(|(path, event)| {
-                if path.is_empty() {
-                    return Some(format!("{event}\n"));
-                }
-                let namespaced = path.rsplit('/').nth(1) == Some(plural.as_str());
-                (path.starts_with(&prefix) || namespaced).then(|| format!("{event}\n"))
-            });
+        // A watch that cannot keep up has missed something.
+        let missed = || (String::new(), expired());
+        let past = past.unwrap_or_else(|| vec![missed()]);
+        let coming =
+            BroadcastStream::new(events).map(move |event| event.unwrap_or_else(|_| missed()));
+        let lines = stream::iter(past).chain(coming).filter_map(move |event| {
+            let (path, event) = event;
+            let namespaced = path.rsplit('/').nth(1) == Some(plural.as_str());
+            // What is below a namespace is no namespace.
+            let below = path.strip_prefix(&prefix);
+            let within = below.is_some_and(|name| !name.contains('/'));
+            let wanted = path.is_empty() || within || namespaced;
+            let line = wanted.then(|| format!("{event}\n"));
             async move { line.map(|line| Ok::<_, Infallible>(Frame::data(Bytes::from(line)))) }
         });
-        // The list and the watch may be far apart in time: first what is there.
-        let there: Vec<_> = self
-            .state()
-            .below(collection)
-            .into_iter()
-            .map(|object| {
-                let line = format!("{}\n", json!({ "type": "MODIFIED", "object": object }));
-                Ok(Frame::data(Bytes::from(line)))
-            })
-            .collect();
-        let body = StreamBody::new(stream::iter(there).chain(lines));
-        Response::new(body.boxed_unsync())
+        Response::new(StreamBody::new(lines).boxed_unsync())
     }
 }
 
@@ -261,14 +263,35 @@ impl State {
     }
 
     fn remove(&mut self, path: &str) -> Option<Value> {
-        let object = self.objects.remove(path)?;
+        let mut object = self.objects.remove(path)?;
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
         self.tell(path, "DELETED", &object);
         Some(object)
     }
 
-    fn tell(&self, path: &str, kind: &str, object: &Value) {
+    fn tell(&mut self, path: &str, kind: &str, object: &Value) {
         let event = json!({ "type": kind, "object": object });
+        if self.past.len() == PAST {
+            self.past.pop_front();
+        }
+        let entry = (self.version, path.to_owned(), event.clone());
+        self.past.push_back(entry);
         let _ = self.events.send((path.into(), event));
+    }
+
+    /// What has happened after a version, if that is known still.
+    fn since(&self, version: u64) -> Option<Vec<(String, Value)>> {
+        let oldest = self
+            .past
+            .front()
+            .map_or(self.version, |(first, ..)| first - 1);
+        let later = self.past.iter().filter(|(of, ..)| *of > version);
+        (version >= oldest).then(|| {
+            later
+                .map(|(_, path, event)| (path.clone(), event.clone()))
+                .collect()
+        })
     }
 
     fn read(&self, path: &str) -> Result<Value, StatusCode> {
@@ -350,6 +373,13 @@ impl State {
             Err(StatusCode::CONFLICT)
         }
     }
+}
+
+/// The version that a watch begins at.
+fn since(query: &str) -> u64 {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let version = pairs.find(|(key, _)| *key == "resourceVersion");
+    version.map_or(0, |(_, version)| version.parse().unwrap())
 }
 
 /// The end of a watch that has missed something.

@@ -38,11 +38,8 @@ fn client(facts: &Facts, call: &Call) -> Finding {
             let text = format!("the namespace {namespace} has no ready pod with a sidecar");
             return Finding::unknown(text, "name the pod that calls with --from");
         }
-        Ok(Client::Missing(name)) => {
-            return Finding::broken(
-                format!("there is no pod {name}"),
-                "name another with --from",
-            );
+        Ok(Client::Missing(what)) => {
+            return Finding::broken(format!("there is no {what}"), "name another with --from");
         }
         Ok(Client::Pod {
             name,
@@ -115,6 +112,11 @@ fn service(facts: &Facts, call: &Call) -> Finding {
         Ok(None) if linked.is_some() => {
             let text = format!("there is no Service {full}: mesh-mirror has made none");
             return Finding::follows(text, "see `mesh multicluster services`");
+        }
+        Ok(None) if let Some(cluster) = &call.unlinked => {
+            let text = format!("there is no Service {full}, and no Link to {cluster}");
+            let advice = format!("run `mesh multicluster link --cluster {cluster}`");
+            return Finding::broken(text, advice);
         }
         Ok(None) => {
             let advice = format!(

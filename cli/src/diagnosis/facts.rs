@@ -80,6 +80,8 @@ pub(crate) enum DoorState {
 /// A call from a pod to a Service.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
+    /// The cluster whose mirror the name would be, if there is no Link to it.
+    pub(super) unlinked: Option<String>,
     pub(crate) target: Target,
     pub(crate) port: Option<u16>,
     pub(crate) dns: DnsFacts,

@@ -171,6 +171,7 @@ pub(super) fn facts() -> Facts {
 fn call() -> Call {
     let peer = "east".parse().expect("a name");
     Call {
+        unlinked: None,
         target: Target {
             asked: "web.east".into(),
             namespace: "shop".into(),

@@ -103,6 +103,14 @@ struct Peers<'a> {
 }
 
 impl Peers<'_> {
+    /// The cluster whose mirror a Service of this name would be, if the
+    /// kubeconfig knows it and there is no Link to it.
+    fn unlinked(&self, links: &[String], service: &str) -> Option<String> {
+        let mut contexts = self.kubeconfig.contexts.iter();
+        let named = contexts.find(|context| service.ends_with(&format!("-{}", context.name)))?;
+        (!links.contains(&named.name)).then(|| named.name.clone())
+    }
+
     /// The peer behind `name`, if the kubeconfig has a context for it.
     async fn cluster(&self, name: &str) -> Option<Read<Cluster>> {
         let mut contexts = self.kubeconfig.contexts.iter();

@@ -1,6 +1,7 @@
 //! Rules about what serves a call: the export, the endpoints, the connection
 //! to them and their policy.
 
+use kube::ResourceExt;
 use mesh_api::names;
 
 use super::{
@@ -83,6 +84,14 @@ impl PeerService<'_> {
     /// What mesh-mirror says against this Service.
     fn refused(&self, backend: &Backend) -> Option<Finding> {
         let link = &self.found?.link;
+        let allowed = &link.spec.namespaces;
+        if !allowed.is_empty() && !allowed.contains(&backend.namespace) {
+            let (link, namespace) = (link.name_any(), &backend.namespace);
+            return Some(Finding::broken(
+                format!("the Link {link} admits no mirror to {namespace}"),
+                format!("add it to spec.namespaces: `kubectl edit link {link}`"),
+            ));
+        }
         let local = format!("{}/{}", backend.namespace, backend.name);
         let conflicts = link::condition(link, "Conflicts")?;
         if conflicts.status == "True" && mentions(&conflicts.message, &local) {

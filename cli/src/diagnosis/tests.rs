@@ -163,6 +163,16 @@ const BROKEN: &[(&str, Place, Break)] = &[
         Place::Service,
         no_mirror_service,
     ),
+    (
+        "there is no Link, so there is no mirror",
+        Place::Service,
+        |f| {
+            no_mirror_service(f);
+            f.links = Ok(Vec::new());
+            call(f).unlinked = Some("east".into());
+            call(f).backends = vec![local_backend("web-east", None)];
+        },
+    ),
     ("the mirror's name is taken", Place::Service, |f| {
         call(f).service = Ok(Some(service(Exported::No)));
     }),
@@ -403,6 +413,14 @@ const BROKEN: &[(&str, Place, Break)] = &[
             "1 is not mirrored: shop/web (no namespace).",
         );
     }),
+    (
+        "the Link's namespaces leave its namespace out",
+        Place::Export,
+        |f| {
+            no_mirror_service(f);
+            found(f).link.spec.namespaces = vec!["other".into()];
+        },
+    ),
     ("there is no endpoint", Place::Endpoints, |f| {
         there(f).endpoints = Ok(Vec::new());
         sidecar(f).backends[0].endpoints = 0;

@@ -267,6 +267,9 @@ pub(crate) struct LoadArgs {
     /// in flight, and 1 for HTTP/2 and gRPC, unless given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     connections: Option<u16>,
+    /// Requests in flight, at most; one more is counted as shed.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) in_flight: u16,
     /// Time for one request, counted from the moment it was due.
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,

@@ -46,9 +46,6 @@ use route::Route;
 use schedule::Schedule;
 use tally::Tally;
 
-/// Requests in flight, at most; one more is counted as `shed`.
-const MAX_IN_FLIGHT: usize = 1000;
-
 /// Prints the report; SIGTERM and SIGINT end the load early and still give
 /// one. Exits with 1 when not one request succeeded.
 pub(crate) async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
@@ -72,6 +69,7 @@ pub(crate) async fn load<F: Fn(&Slice)>(
         name: args.run.clone().unwrap_or_else(RunName::random),
         route: Route::new(args).map_err(anyhow::Error::msg)?,
         timeout: args.timeout,
+        in_flight: args.in_flight.into(),
         tally: Mutex::default(),
     });
     let start = Instant::now();
@@ -115,6 +113,8 @@ struct Run {
     name: RunName,
     route: Route,
     timeout: Duration,
+    /// Requests in flight, at most.
+    in_flight: usize,
     tally: Mutex<Tally>,
 }
 
@@ -142,7 +142,7 @@ async fn dispatch(
     stop: CancellationToken,
 ) -> Duration {
     let requests = TaskTracker::new();
-    let permits = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    let permits = Arc::new(Semaphore::new(run.in_flight));
     let mut number = 0;
     for offset in schedule.offsets() {
         let due = start + offset;

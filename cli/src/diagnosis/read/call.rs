@@ -24,10 +24,10 @@ use crate::{
 };
 
 pub(super) async fn read(peers: &Peers<'_>, question: &CallQuestion) -> anyhow::Result<Call> {
-    let from = question.from.as_deref();
+    let from = question.from.as_deref().map(|from| caller(from).1);
     ensure!(
         from.is_none_or(is_dns_subdomain) && is_dns_subdomain(&question.namespace),
-        "--from and --namespace are names of a pod and of a namespace"
+        "--from is the name of a pod or deploy/NAME, --namespace that of a namespace"
     );
     let cluster = peers.cluster;
     let links: Vec<String> = match peers.links {
@@ -45,6 +45,7 @@ pub(super) async fn read(peers: &Peers<'_>, question: &CallQuestion) -> anyhow::
     }
     let (client, sidecar) = client(cluster, question, &service).await;
     Ok(Call {
+        unlinked: peers.unlinked(&links, &target.name),
         port: question.port,
         dns: facts::dns(cluster).await,
         client,
@@ -173,7 +174,12 @@ async fn client(
         Ok(Some(pod)) => pod,
         Ok(None) => {
             return unasked(Ok(match &question.from {
-                Some(name) => Client::Missing(format!("{}/{name}", question.namespace)),
+                Some(from) => Client::Missing(match caller(from) {
+                    (Caller::Pod, name) => format!("pod {name} in {}", question.namespace),
+                    (Caller::Deployment, name) => {
+                        format!("pod of the Deployment {name} in {}", question.namespace)
+                    }
+                }),
                 None => Client::None(question.namespace.clone()),
             }));
         }
@@ -207,15 +213,56 @@ async fn client(
 
 async fn pod(cluster: &Cluster, question: &CallQuestion) -> Read<Option<Pod>> {
     let namespace = &question.namespace;
-    if let Some(name) = &question.from {
-        let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
-        let what = format!("read pod {namespace}/{name}");
-        return cluster.ask(&what, api.get_opt(name)).await.map_err(text);
+    match question.from.as_deref().map(caller) {
+        Some((Caller::Pod, name)) => {
+            let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+            let what = format!("read pod {namespace}/{name}");
+            cluster.ask(&what, api.get_opt(name)).await.map_err(text)
+        }
+        Some((Caller::Deployment, name)) => {
+            let mut its = pods(cluster, namespace, "").await?;
+            its.retain(|pod| is_of_deployment(pod, name));
+            // The one that is ready says most.
+            its.sort_by_key(|pod| (!is_ready(pod), pod.name_any()));
+            Ok(its.into_iter().next())
+        }
+        None => {
+            let mut ready = pods(cluster, namespace, &format!("{}=true", names::MESHED)).await?;
+            ready.retain(is_ready);
+            ready.sort_by_key(ResourceExt::name_any);
+            Ok(ready.into_iter().next())
+        }
     }
-    let mut ready = pods(cluster, namespace, &format!("{}=true", names::MESHED)).await?;
-    ready.retain(is_ready);
-    ready.sort_by_key(ResourceExt::name_any);
-    Ok(ready.into_iter().next())
+}
+
+/// What `--from` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caller {
+    Pod,
+    Deployment,
+}
+
+/// `client-5d6b-jp2jd`, `pod/client-5d6b-jp2jd` or `deploy/client`, as kubectl
+/// takes them.
+fn caller(from: &str) -> (Caller, &str) {
+    match from.split_once('/') {
+        Some(("deploy" | "deployment" | "deployments", name)) => (Caller::Deployment, name),
+        Some(("pod" | "pods" | "po", name)) => (Caller::Pod, name),
+        _ => (Caller::Pod, from),
+    }
+}
+
+/// A Deployment's pod belongs to a ReplicaSet that is called like the
+/// Deployment and the hash of the pod's template.
+fn is_of_deployment(pod: &Pod, name: &str) -> bool {
+    let Some(hash) = pod.labels().get("pod-template-hash") else {
+        return false;
+    };
+    let set = format!("{name}-{hash}");
+    let owners = pod.owner_references().iter();
+    owners
+        .filter(|owner| owner.kind == "ReplicaSet")
+        .any(|owner| owner.name == set)
 }
 
 /// What the client would dial.
@@ -235,3 +282,39 @@ fn address(service: &Read<Option<Service>>, port: Option<u16>) -> Read<SocketAdd
 
 /// More backends of one split are not looked at.
 const MAX_BACKENDS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_caller_is_named_as_kubectl_names_it() {
+        for (from, caller_of, name) in [
+            ("client-1-a", Caller::Pod, "client-1-a"),
+            ("pod/client-1-a", Caller::Pod, "client-1-a"),
+            ("deploy/client", Caller::Deployment, "client"),
+            ("deployment/client", Caller::Deployment, "client"),
+            ("job/client", Caller::Pod, "job/client"),
+        ] {
+            assert_eq!(caller(from), (caller_of, name), "{from}");
+        }
+    }
+
+    #[test]
+    fn a_deployment_s_pods_are_those_of_its_replica_sets() {
+        let pod = |set: &str, hash: &str| -> Pod {
+            let owner =
+                json!({ "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set, "uid": "1" });
+            let metadata = json!({
+                "labels": { "pod-template-hash": hash }, "ownerReferences": [owner],
+            });
+            serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+        };
+        assert!(is_of_deployment(&pod("client-5d", "5d"), "client"));
+        assert!(!is_of_deployment(&pod("client-5d", "5d"), "cli"));
+        assert!(!is_of_deployment(&pod("client-old-5d", "5d"), "client"));
+        assert!(!is_of_deployment(&Pod::default(), "client"));
+    }
+}

@@ -97,7 +97,11 @@ fn broken_for_20_seconds<'a>(
         let shared = shared.clone();
         thread::spawn(move || {
             let load = ["load", "http://web", "--rate", "500", "--duration", SECONDS];
-            client(&shared, &[&load[..], &["--timeline", "--json"]].concat())
+            // What a second of requests brings waits for a black hole's
+            // discovery; a client of this rate has room for that.
+            let room = ["--connections", "3000", "--in-flight", "3000"];
+            let told = ["--timeline", "--json"];
+            client(&shared, &[&load[..], &room, &told].concat())
         })
     };
     let until = |second: u64| {

@@ -200,9 +200,19 @@ pub(super) struct Load(JoinHandle<Result<String, String>>);
 impl Load {
     /// 100 requests a second to `url`.
     pub(super) fn start(shared: &Arc<Shared>, url: &'static str, duration: &'static str) -> Self {
+        Self::at(shared, "100", url, duration)
+    }
+
+    /// So many requests a second to `url`.
+    pub(super) fn at(
+        shared: &Arc<Shared>,
+        rate: &'static str,
+        url: &'static str,
+        duration: &'static str,
+    ) -> Self {
         let shared = shared.clone();
         Self(std::thread::spawn(move || {
-            let load = ["load", url, "--rate", "100", "--duration", duration];
+            let load = ["load", url, "--rate", rate, "--duration", duration];
             client(&shared, &[&load[..], &["--json", "--answers"]].concat())
         }))
     }
