@@ -25,7 +25,10 @@ use tokio::{
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status, transport::Endpoint};
 
-use crate::feed::Dial;
+use crate::{
+    controller, fake_api::FakeApi, feed::Dial, importer::Context, local::Local, metrics::Metrics,
+    writer::Writer,
+};
 
 /// What a peer says and how.
 #[derive(Clone, Default)]
@@ -64,6 +67,28 @@ pub(crate) struct Peers {
 }
 
 impl Peers {
+    /// Runs the controller against an API server and these peers, whose
+    /// gateways all answer. It lives as long as what is returned.
+    pub(crate) fn mirror_into(
+        &self,
+        api: &FakeApi,
+        links: watch::Receiver<Option<Arc<Links>>>,
+    ) -> JoinSet<()> {
+        let local = Local::new();
+        let cx = Context {
+            local: local.clone(),
+            writer: Writer::new(api.client()),
+            links,
+            dial: self.dial.clone(),
+            probe: Arc::new(|_| Box::pin(async { Ok(()) })),
+            metrics: Metrics::default(),
+        };
+        let mut tasks = JoinSet::new();
+        local.follow(&api.client(), &mut tasks);
+        tasks.spawn(async move { controller::run(&cx).await });
+        tasks
+    }
+
     /// The peers of links with these names, which are the clusters' names too.
     pub(crate) fn start(names: &[&str]) -> Self {
         let mut servers = JoinSet::new();

@@ -21,13 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    controller,
     fake_api::FakeApi,
     fake_peer::{Mood, Peers, link_object, links},
-    importer::Context,
-    local::Local,
-    metrics::Metrics,
-    writer::Writer,
 };
 
 /// `a-b` of `c` and `a` of `b-c` want one name.
@@ -111,18 +106,7 @@ impl History {
     }
 
     fn start_controller(&mut self, index: usize) {
-        let local = Local::new();
-        let cx = Context {
-            local: local.clone(),
-            writer: Writer::new(self.api.client()),
-            links: self.links.subscribe(),
-            dial: self.peers.dial.clone(),
-            probe: Arc::new(|_| Box::pin(async { Ok(()) })),
-            metrics: Metrics::default(),
-        };
-        let mut tasks = JoinSet::new();
-        local.follow(&self.api.client(), &mut tasks);
-        tasks.spawn(async move { controller::run(&cx).await });
+        let tasks = self.peers.mirror_into(&self.api, self.links.subscribe());
         self.controllers[index] = Some(tasks);
     }
 

@@ -12,13 +12,8 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
 use crate::{
-    controller,
     fake_api::FakeApi,
     fake_peer::{Peers, link_object, links},
-    importer::Context,
-    local::Local,
-    metrics::Metrics,
-    writer::Writer,
 };
 
 const MANY: usize = 5000;
@@ -141,19 +136,7 @@ impl Place {
     }
 
     fn start(&self) -> JoinSet<()> {
-        let local = Local::new();
-        let cx = Context {
-            local: local.clone(),
-            writer: Writer::new(self.api.client()),
-            links: self.links.subscribe(),
-            dial: self.peers.dial.clone(),
-            probe: Arc::new(|_| Box::pin(async { Ok(()) })),
-            metrics: Metrics::default(),
-        };
-        let mut tasks = JoinSet::new();
-        local.follow(&self.api.client(), &mut tasks);
-        tasks.spawn(async move { controller::run(&cx).await });
-        tasks
+        self.peers.mirror_into(&self.api, self.links.subscribe())
     }
 
     fn mirrors(&self) -> usize {
