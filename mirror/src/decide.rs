@@ -16,7 +16,7 @@ use crate::{
     local::Objects,
     mirror::ServiceName,
     plan::{Action, Conflict, Plan, owned_by, plan},
-    removal::{Answerer, CONFIRMATION, Doubt},
+    removal::{Answerer, CONFIRMATION, Doubt, Removals},
     status::{Findings, Reachable, Synced, TakenName},
 };
 
@@ -137,6 +137,7 @@ fn mirrors(memory: &mut Memory, link: &Link, objects: &Objects, feed: &Feed) -> 
         cluster: &cluster,
         objects,
         received,
+        is_alive: feed.health == Health::Alive,
     };
     let outcome = sides.compare(memory);
     let synced = outcome.synced(&feed.health, received);
@@ -208,6 +209,8 @@ struct Sides<'a> {
     cluster: &'a ClusterName,
     objects: &'a Objects,
     received: &'a Received,
+    /// Whether the peer still says so.
+    is_alive: bool,
 }
 
 struct Outcome {
@@ -232,20 +235,29 @@ impl Sides<'_> {
             quota: QUOTA,
         };
         let desired = desired::desired(&importer, &self.received.snapshot);
-        let missing = held_now
+        let missing: BTreeSet<ServiceName> = held_now
             .iter()
             .filter(|name| !desired.mirrors.contains_key(name) && !desired.forbidden.contains(name))
             .cloned()
             .collect();
-        let total = held_now.len();
-        let removals = memory.doubt.removals(missing, total, self.received.at);
+        let removals = if self.is_alive {
+            let total = held_now.len();
+            memory.doubt.removals(missing, total, self.received.at)
+        } else {
+            // Another leader may have heard of them since.
+            Removals::none(missing)
+        };
         let mut plan = plan(self.link_uid, &desired.mirrors, services);
         plan.actions
             .retain(|action| !removals.held.contains(action.name()));
         Outcome {
             plan,
             refused: desired.refused,
-            held: removals.held.len(),
+            held: if self.is_alive {
+                removals.held.len()
+            } else {
+                0
+            },
         }
     }
 }

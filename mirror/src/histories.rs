@@ -232,13 +232,10 @@ impl History {
 
     async fn settle(&self) {
         let start = Instant::now();
-        while let Some(wrong) = self.wrong() {
-            let (told, services) = (&self.told, self.api.find("/services/"));
-            assert!(
-                start.elapsed() < SETTLED,
-                "{wrong}\nafter {told:#?}\n{services:#?}\n{:#?}",
-                self.api.find("/links/")
-            );
+        while let Some(wrong) = self.wrong().or_else(|| self.unheard()) {
+            if start.elapsed() > SETTLED {
+                self.give_up(&wrong);
+            }
             sleep(Duration::from_secs(1)).await;
         }
     }
@@ -250,15 +247,29 @@ impl History {
         let (mut calls, mut since) = (self.api.calls(), start);
         while since.elapsed() < QUIET {
             sleep(Duration::from_secs(1)).await;
-            assert_eq!(self.wrong(), None);
+            if let Some(wrong) = self.wrong() {
+                self.give_up(&format!("it was right, and now {wrong}"));
+            }
             if self.api.calls() != calls {
                 (calls, since) = (self.api.calls(), Instant::now());
             }
-            let writes = self.api.writes();
-            let last = &writes[writes.len().saturating_sub(10)..];
-            assert!(start.elapsed() < SETTLED, "it is never quiet: {last:#?}");
+            if start.elapsed() > SETTLED {
+                self.give_up("it is never quiet");
+            }
         }
         assert_eq!(self.api.intrusions(), [""; 0]);
+    }
+
+    /// Fails with all that helps to understand why.
+    fn give_up(&self, why: &str) -> ! {
+        let writes = self.api.writes();
+        let last = &writes[writes.len().saturating_sub(20)..];
+        panic!(
+            "{why}\nafter {:#?}\nlast writes {last:#?}\n{:#?}\n{:#?}",
+            self.told,
+            self.api.find("/services/"),
+            self.api.find("/links/")
+        );
     }
 
     /// The mirrors that should be there: by path, who may have them and how.
@@ -282,6 +293,22 @@ impl History {
             }
         }
         wanted
+    }
+
+    /// A link whose peer has not been heard yet: what its last leader knew may
+    /// still be older than what another has done.
+    fn unheard(&self) -> Option<String> {
+        let links = self.api.find("/links/").into_iter();
+        let mut imports = links.filter(|(_, link)| link["spec"]["direction"] != "Export");
+        let heard = |link: &Value| {
+            let conditions = link["status"]["conditions"].as_array();
+            conditions
+                .into_iter()
+                .flatten()
+                .any(|condition| condition["type"] == "Reachable" && condition["status"] == "True")
+        };
+        let found = imports.find(|(_, link)| !heard(link));
+        found.map(|(path, _)| format!("the peer of {path} is not heard"))
     }
 
     /// What differs from the model.

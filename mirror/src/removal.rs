@@ -42,6 +42,16 @@ pub(crate) struct Removals {
     pub(crate) held: BTreeSet<ServiceName>,
 }
 
+impl Removals {
+    /// No removal is believed.
+    pub(crate) const fn none(missing: BTreeSet<ServiceName>) -> Self {
+        Self {
+            now: BTreeSet::new(),
+            held: missing,
+        }
+    }
+}
+
 impl Doubt {
     /// Whether the cluster `answering` in the snapshot received at `received`
     /// is believed, when `known` was the one before.

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 const KUBERNETES: &str = "v1.36.3";
 const PROGRAMS: [&str; 6] = [
@@ -46,7 +46,7 @@ pub fn ensure(paths: &Paths, report: &dyn Fn(&str)) -> Result<()> {
         return Ok(());
     }
     fs::create_dir_all(&folder)?;
-    let modules = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let modules = paths::sources();
     let wanted: Vec<&str> = PROGRAMS
         .iter()
         .filter(|name| missing(name))

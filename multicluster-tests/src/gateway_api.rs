@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::command;
+use crate::{command, paths};
 
 const MODULE: &str = "sigs.k8s.io/gateway-api";
 const HTTP_ROUTES: &str = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml";
@@ -20,7 +20,7 @@ const HTTP_ROUTES: &str = "config/crd/standard/gateway.networking.k8s.io_httprou
 /// # Errors
 /// If Go is missing, or the module cannot be had.
 pub fn gateway_api_crds() -> Result<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway-api");
+    let folder = paths::sources().join("gateway-api");
     let mut download = Command::new("go");
     download
         .args(["mod", "download", "-json", MODULE])

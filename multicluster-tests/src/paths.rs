@@ -2,6 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
+/// The sources of this crate. Cargo says where they are to what it runs; what
+/// was built in another checkout would look for them there.
+#[must_use]
+pub fn sources() -> PathBuf {
+    let now = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    now.filter(|folder| folder.join("manifests").is_dir())
+        .unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into())
+}
+
 /// The lab's folders.
 #[derive(Clone, Debug)]
 pub struct Paths {

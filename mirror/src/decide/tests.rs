@@ -106,6 +106,24 @@ fn deletions(decision: &Decision) -> usize {
 }
 
 #[test]
+fn m11_a_leader_whose_feed_is_lost_removes_nothing_that_another_may_have_made() {
+    let mut memory = Memory::default();
+    let mut feed = feed("east-uid", &["web"], Instant::now());
+    let both = cluster(&["web", "new"]);
+    feed.health = Health::Lost("cut".into());
+    let stale = decide(&mut memory, &link("link-1"), &both, &feed);
+    assert_eq!(stale.actions, []);
+    assert_eq!(stale.findings.synced, Synced::Stale);
+    // What this cluster's own Link forbids goes all the same.
+    let mut elsewhere = link("link-1");
+    elsewhere.spec.namespaces = vec!["other".into()];
+    assert_eq!(deletions(&decide(&mut memory, &elsewhere, &both, &feed)), 1);
+    feed.health = Health::Alive;
+    let alive = decide(&mut memory, &link("link-1"), &both, &feed);
+    assert_eq!(deletions(&alive), 1);
+}
+
+#[test]
 fn what_is_exported_is_mirrored_and_then_all_is_well() {
     let mut memory = Memory::default();
     let feed = feed("east-uid", &["web"], Instant::now());

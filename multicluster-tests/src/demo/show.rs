@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::paths::Paths;
+use crate::paths::{self, Paths};
 
 /// How long one command may take.
 const COMMAND: &str = "120";
@@ -40,7 +40,7 @@ impl Stage {
         Ok(Self {
             path: format!("{}:{}:{old}", programs.display(), lab.display()),
             kubeconfig: paths.kubeconfig(),
-            manifests: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("manifests"),
+            manifests: paths::sources().join("manifests"),
         })
     }
 

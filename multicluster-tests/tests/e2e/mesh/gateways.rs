@@ -80,7 +80,6 @@ fn with_addresses(shared: &Shared, count: usize) -> Vec<IpAddr> {
 }
 
 #[test]
-#[ignore = "takes minutes, and has not been seen to pass yet: name it to run it"]
 fn one_address_of_a_gateway_is_black_holed_and_no_request_fails() {
     let shared = linked();
     let (west, east) = (shared.cluster(WEST), shared.cluster(EAST));
@@ -104,7 +103,6 @@ fn one_address_of_a_gateway_is_black_holed_and_no_request_fails() {
 }
 
 #[test]
-#[ignore = "takes minutes, and has not been seen to pass yet: name it to run it"]
 fn r2_a_gateway_that_flaps_every_5_seconds_makes_no_more_than_one_swing_a_minute() {
     let shared = linked();
     let (west, east) = (shared.cluster(WEST), shared.cluster(EAST));

@@ -53,7 +53,6 @@ fn loaded(shared: &Shared, seconds: u64, during: impl FnOnce()) -> Value {
 }
 
 #[test]
-#[ignore = "takes a minute each: name it to run it"]
 fn east_s_api_server_is_away_and_no_request_fails() {
     let shared = linked();
     let east = shared.cluster(EAST);
@@ -73,7 +72,6 @@ fn east_s_api_server_is_away_and_no_request_fails() {
 }
 
 #[test]
-#[ignore = "takes a minute each: name it to run it"]
 fn m12_west_s_api_server_is_away_and_its_mirrors_are_right_within_30_seconds_of_its_return() {
     let shared = linked();
     let (west, east) = (shared.cluster(WEST), shared.cluster(EAST));
@@ -120,7 +118,6 @@ fn ready(cluster: &Cluster) {
 }
 
 #[test]
-#[ignore = "takes a minute each: name it to run it"]
 fn east_s_pods_are_replaced_while_control_planes_are_away_and_no_request_fails() {
     let shared = linked();
     let (west, east) = (shared.cluster(WEST), shared.cluster(EAST));

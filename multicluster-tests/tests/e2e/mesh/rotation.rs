@@ -14,7 +14,6 @@ use crate::shared::{Shared, eventually};
 const SOON: Duration = Duration::from_secs(60);
 
 #[test]
-#[ignore = "takes minutes, and has not been seen to pass yet: name it to run it"]
 fn t5_east_s_root_rotates_and_no_request_fails_and_nothing_restarts() {
     let shared = linked();
     let (west, before) = (shared.cluster(WEST), running(&shared));
