@@ -346,54 +346,10 @@ impl Cluster {
         let authority = Authority::new(&self.name)?;
         let pki = |file: &str| self.folder.join("pki").join(file);
         pki::write_private(&pki("ca.crt"), &authority.certificate())?;
-        let of_server = |family: &Family| {
-            [
-                self.site.node(*family, 1),
-                family.service(1),
-                family.loopback(),
-            ]
-        };
-        let addresses: Vec<_> = self.families.all().iter().flat_map(of_server).collect();
-        let server = authority.server(
-            &[
-                "kubernetes",
-                "kubernetes.default",
-                "kubernetes.default.svc",
-                "kubernetes.default.svc.cluster.local",
-            ],
-            &addresses,
-        )?;
         let (private, public) = pki::token_keys()?;
         pki::write_private(&pki("token.key"), &private)?;
         pki::write_private(&pki("token.pub"), &public)?;
-        let mut identities = BTreeMap::from([
-            ("server".to_owned(), server),
-            (
-                "admin".to_owned(),
-                authority.client("lab-admin", "system:masters")?,
-            ),
-            (
-                "kubelet-client".to_owned(),
-                authority.client("kube-apiserver", "system:masters")?,
-            ),
-            (
-                "kube-controller-manager".to_owned(),
-                authority.client("system:kube-controller-manager", "lab")?,
-            ),
-            (
-                "kube-scheduler".to_owned(),
-                authority.client("system:kube-scheduler", "lab")?,
-            ),
-            (
-                "kube-proxy".to_owned(),
-                authority.client("system:kube-proxy", "lab")?,
-            ),
-        ]);
-        for node in &nodes {
-            let user = format!("system:node:{}", node.name());
-            let identity = authority.client(&user, "system:nodes")?;
-            identities.insert(node.own("kubelet"), identity);
-        }
+        let identities = self.identities(&authority)?;
         for (name, identity) in &identities {
             pki::write_private(&pki(&format!("{name}.crt")), &identity.certificate)?;
             pki::write_private(&pki(&format!("{name}.key")), &identity.key)?;
@@ -406,6 +362,49 @@ impl Cluster {
             }
         }
         Ok(identities)
+    }
+
+    /// Who the cluster's programs are, by the names of their files.
+    fn identities(&self, authority: &Authority) -> Result<BTreeMap<String, Identity>> {
+        let mut identities = BTreeMap::from([("server".to_owned(), self.server(authority)?)]);
+        for (file, user, group) in [
+            ("admin", "lab-admin", "system:masters"),
+            ("kubelet-client", "kube-apiserver", "system:masters"),
+            (
+                "kube-controller-manager",
+                "system:kube-controller-manager",
+                "lab",
+            ),
+            ("kube-scheduler", "system:kube-scheduler", "lab"),
+            ("kube-proxy", "system:kube-proxy", "lab"),
+        ] {
+            identities.insert(file.to_owned(), authority.client(user, group)?);
+        }
+        for node in &self.nodes() {
+            let user = format!("system:node:{}", node.name());
+            let identity = authority.client(&user, "system:nodes")?;
+            identities.insert(node.own("kubelet"), identity);
+        }
+        Ok(identities)
+    }
+
+    /// The API server, by all of its names and addresses.
+    fn server(&self, authority: &Authority) -> Result<Identity> {
+        let of_family = |family: &Family| {
+            [
+                self.site.node(*family, 1),
+                family.service(1),
+                family.loopback(),
+            ]
+        };
+        let addresses: Vec<_> = self.families.all().iter().flat_map(of_family).collect();
+        let names = [
+            "kubernetes",
+            "kubernetes.default",
+            "kubernetes.default.svc",
+            "kubernetes.default.svc.cluster.local",
+        ];
+        authority.server(&names, &addresses)
     }
 
     /// Adds the cluster's context to the lab's kubeconfig.
