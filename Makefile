@@ -21,8 +21,8 @@ test-fast: ## all that needs no cluster and no root
 test-lab: ## the tests on real clusters; T=name for those whose name holds it
 	@tools/test-all lab $(T)
 
-test-repeat: ## N runs (20) of the lab's tests whose name holds T, on the same clusters
-	@tools/test-repeat $(T) $(or $(N),20)
+test-repeat: ## N runs (20) of the lab's tests whose name holds T; without T the whole tier, for MINUTES (120)
+	@tools/test-repeat $(or $(T),--all) $(or $(N),20) $(MINUTES)
 
 fmt: ## format the code
 	cargo fmt --all
