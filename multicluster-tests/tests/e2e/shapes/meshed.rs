@@ -83,7 +83,6 @@ spec:
 "#;
 
 #[test]
-#[ignore = "takes two minutes each: name it to run it"]
 fn three_clusters_with_three_roots_share_what_they_export_and_stand_in_for_each_other() {
     let lab = meshed(&["west", "east", "north"]);
     let cluster = |name| lab.cluster(name).unwrap();
@@ -139,7 +138,6 @@ fn three_clusters_with_three_roots_share_what_they_export_and_stand_in_for_each_
 }
 
 #[test]
-#[ignore = "takes two minutes each: name it to run it"]
 fn clusters_of_two_nodes_and_a_gateway_of_two_replicas() {
     let lab = meshed(&["west", "east", "--nodes", "2"]);
     let (west, east) = (lab.cluster("west").unwrap(), lab.cluster("east").unwrap());

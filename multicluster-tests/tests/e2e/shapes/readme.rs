@@ -63,7 +63,6 @@ fn run(script: &str, folder: &Path) {
 }
 
 #[test]
-#[ignore = "has not been seen to pass yet: name it to run it"]
 fn what_readme_says_of_one_s_own_clusters_holds_word_by_word() {
     release();
     // Clusters as anybody's: nothing of the mesh is in them but, instead of a
