@@ -4,6 +4,7 @@
 
 mod condition;
 mod delta;
+mod endpoint_delta;
 mod key;
 mod members;
 
@@ -19,6 +20,7 @@ use self::members::{Members, Port, members};
 pub(crate) use self::{
     condition::{Said, condition},
     delta::Sent,
+    endpoint_delta::SentEndpoints,
     key::EndpointKey,
 };
 use crate::snapshot::{Name, Service, Snapshot};
@@ -114,6 +116,7 @@ pub(crate) fn endpoints(
         id: key.export(peer, &service.uid).0,
         identities: identities.into_iter().map(ToString::to_string).collect(),
         ports: members.uniform_ports().iter().map(port_to_proto).collect(),
+        version: String::new(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What peers say of the Services that are mirrored here: one stream per
 //! mirrored Service, through the peer's gateway to its mesh-control.
 
+mod known;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -9,10 +11,7 @@ use std::{
 
 use mesh_core::link::Link;
 use mesh_dataplane::{channel, tunnel::Tunnels};
-use mesh_proto::v1::{
-    ExportedEndpoints, ExportedEndpointsRequest, exported_endpoints_update::Update,
-    exports_client::ExportsClient,
-};
+use mesh_proto::v1::{ExportedEndpoints, ExportedEndpointsRequest, exports_client::ExportsClient};
 use mesh_runtime::Backoff;
 use mesh_tls::Tls;
 use tokio::{sync::watch, task::AbortHandle, time::timeout};
@@ -20,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
 use tracing::{info, warn};
 
+use self::known::Known;
 use crate::{
     destination::{Heard, Remote},
     snapshot::Mirror,
@@ -137,8 +137,9 @@ fn fall_silent(mirror: &Mirror, into: &watch::Sender<Arc<Remote>>) {
 /// Follows one Service; what it said last stays while the stream is away.
 async fn one(mirror: Mirror, channel: Channel, into: Arc<watch::Sender<Arc<Remote>>>) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut known = Known::default();
     loop {
-        let end = once(&mirror, &channel, &into, &mut backoff).await;
+        let end = once(&mirror, &channel, &into, &mut known, &mut backoff).await;
         info!(cluster = %mirror.cluster, service = mirror.name, reason = end, "feed ended");
         fall_silent(&mirror, &into);
         tokio::time::sleep(backoff.next()).await;
@@ -149,12 +150,15 @@ async fn once(
     mirror: &Mirror,
     channel: &Channel,
     into: &watch::Sender<Arc<Remote>>,
+    known: &mut Known,
     backoff: &mut Backoff,
 ) -> String {
     let mut client = ExportsClient::new(channel.clone());
     let request = ExportedEndpointsRequest {
         namespace: mirror.namespace.clone(),
         name: mirror.name.clone(),
+        deltas: true,
+        version: known.version().to_owned(),
     };
     let mut stream = match timeout(SILENCE, client.watch_endpoints(request)).await {
         Ok(Ok(response)) => response.into_inner(),
@@ -163,12 +167,15 @@ async fn once(
     };
     loop {
         match timeout(SILENCE, stream.message()).await {
-            Ok(Ok(Some(message))) => {
-                backoff.reset();
-                if let Some(Update::Endpoints(endpoints)) = message.update {
-                    accept(mirror, endpoints, into);
+            Ok(Ok(Some(message))) => match known.take(message.update) {
+                Ok(endpoints) => {
+                    backoff.reset();
+                    if let Some(endpoints) = endpoints {
+                        accept(mirror, endpoints, into);
+                    }
                 }
-            }
+                Err(misfit) => return format!("the peer says {misfit}"),
+            },
             Ok(Ok(None)) => return "closed by the peer".to_owned(),
             Ok(Err(status)) => return format!("{status:?}"),
             Err(_) => return "silent".to_owned(),
@@ -179,19 +186,22 @@ async fn once(
 /// More endpoints than one Service is expected to have are cut off.
 const MOST_ENDPOINTS: usize = 5_000;
 
-fn accept(mirror: &Mirror, mut endpoints: ExportedEndpoints, into: &watch::Sender<Arc<Remote>>) {
-    if endpoints.endpoints.len() > MOST_ENDPOINTS {
+fn accept(
+    mirror: &Mirror,
+    mut endpoints: Arc<ExportedEndpoints>,
+    into: &watch::Sender<Arc<Remote>>,
+) {
+    if endpoints.endpoints.len() > MOST_ENDPOINTS || endpoints.identities.len() > MOST_ENDPOINTS {
         warn!(
             service = mirror.name,
             "the peer names too many endpoints; some are left out"
         );
+        let endpoints = Arc::make_mut(&mut endpoints);
         endpoints.endpoints.truncate(MOST_ENDPOINTS);
-    }
-    if endpoints.identities.len() > MOST_ENDPOINTS {
         endpoints.identities.truncate(MOST_ENDPOINTS);
     }
     let heard = Heard {
-        endpoints: Arc::new(endpoints),
+        endpoints,
         stale: false,
     };
     update(into, |remote| {

@@ -245,19 +245,21 @@ impl Exports for Streams {
         use exported_endpoints_update::Update;
         let caller = caller(&request)?;
         let request = request.into_inner();
+        let mut sent = exports::SentEndpoints::nothing(&request);
         let name = (request.namespace, request.name);
         let key = self.key.clone();
-        let state = move |world: &World| {
+        let updates = move |world: &World| {
             let peer = reader(world, &caller)?;
-            let endpoints = exports::endpoints(&world.snapshot, &key, peer, &name);
-            Ok(v1::ExportedEndpointsUpdate {
-                update: Some(Update::Endpoints(endpoints)),
-            })
+            let update = sent.next(exports::endpoints(&world.snapshot, &key, peer, &name));
+            let update = update.map(|update| v1::ExportedEndpointsUpdate {
+                update: Some(update),
+            });
+            Ok(update.into_iter().collect())
         };
         let heartbeat = v1::ExportedEndpointsUpdate {
             update: Some(Update::Heartbeat(v1::Heartbeat {})),
         };
-        Ok(self.stream("exported endpoints", state, Some(heartbeat)))
+        Ok(self.updates("exported endpoints", updates, Some(heartbeat)))
     }
 }
 

@@ -153,6 +153,7 @@ mod tests {
             id: 9,
             identities: vec![identity.to_owned(), "spiffe://east/ns/x/sa/x".to_owned()],
             ports,
+            version: String::new(),
         }
     }
 

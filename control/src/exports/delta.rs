@@ -162,13 +162,16 @@ fn version(content: &ExportedServices) -> String {
             }
         }
     }
-    let digest = context.finish();
-    let half = digest
-        .as_ref()
-        .first_chunk::<16>()
-        .copied()
-        .unwrap_or_default();
-    format!("{:032x}", u128::from_be_bytes(half))
+    name_of(&context.finish())
+}
+
+/// Half of a digest is unlike enough.
+pub(super) fn name_of(digest: &digest::Digest) -> String {
+    let half = digest.as_ref().first_chunk::<16>();
+    format!(
+        "{:032x}",
+        u128::from_be_bytes(half.copied().unwrap_or_default())
+    )
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use futures::{StreamExt as _, stream};
 use mesh_proto::v1::{
     ExportedEndpoint, ExportedEndpointPort, ExportedEndpointsUpdate, ExportedServicesRequest,
     ExportedServicesUpdate,
+    exported_endpoints_update::Update,
     exports_server::{Exports, ExportsServer},
 };
 use tokio_stream::Stream;
@@ -144,5 +145,6 @@ fn exported(name: &str) -> ExportedEndpoints {
         id: number << 32,
         identities: vec![identity.clone()],
         ports: ports.clone(),
+        version: "0123456789abcdef0123456789abcdef".to_owned(),
     }
 }

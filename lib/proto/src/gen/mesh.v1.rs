@@ -503,10 +503,16 @@ pub struct ExportedEndpointsRequest {
     pub namespace: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+    /// The caller understands differences.
+    #[prost(bool, tag = "3")]
+    pub deltas: bool,
+    /// With `deltas`: the version of the endpoints that the caller has.
+    #[prost(string, tag = "4")]
+    pub version: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportedEndpointsUpdate {
-    #[prost(oneof = "exported_endpoints_update::Update", tags = "1, 2")]
+    #[prost(oneof = "exported_endpoints_update::Update", tags = "1, 2, 3, 4")]
     pub update: ::core::option::Option<exported_endpoints_update::Update>,
 }
 /// Nested message and enum types in `ExportedEndpointsUpdate`.
@@ -517,7 +523,30 @@ pub mod exported_endpoints_update {
         Endpoints(super::ExportedEndpoints),
         #[prost(message, tag = "2")]
         Heartbeat(super::Heartbeat),
+        /// The caller has the current version.
+        #[prost(message, tag = "3")]
+        Unchanged(super::Unchanged),
+        /// What has changed since the version that was sent last.
+        #[prost(message, tag = "4")]
+        Delta(super::ExportedEndpointsDelta),
     }
+}
+/// Of the endpoints alone: all else is as it was. A client that cannot apply it
+/// asks for all.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ExportedEndpointsDelta {
+    #[prost(string, tag = "1")]
+    pub base: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub version: ::prost::alloc::string::String,
+    /// By their ids.
+    #[prost(message, repeated, tag = "3")]
+    pub changed: ::prost::alloc::vec::Vec<ExportedEndpoint>,
+    #[prost(uint64, repeated, tag = "4")]
+    pub removed: ::prost::alloc::vec::Vec<u64>,
+    /// How many endpoints there are afterwards.
+    #[prost(uint32, tag = "5")]
+    pub endpoints: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportedEndpoints {
@@ -539,6 +568,9 @@ pub struct ExportedEndpoints {
     /// The Service's ports that lead to the same port of every pod.
     #[prost(message, repeated, tag = "6")]
     pub ports: ::prost::alloc::vec::Vec<ExportedEndpointPort>,
+    /// Names the content, alike from all replicas of a cluster.
+    #[prost(string, tag = "7")]
+    pub version: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExportedEndpoint {
