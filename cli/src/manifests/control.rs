@@ -116,6 +116,12 @@ fn cluster_rules() -> Value {
             "resources": ["httproutes"],
             "verbs": ["get", "list", "watch"],
         },
+        // What becomes of them.
+        {
+            "apiGroups": ["gateway.networking.k8s.io"],
+            "resources": ["httproutes/status"],
+            "verbs": ["patch"],
+        },
         {
             "apiGroups": ["mesh.dev"],
             "resources": [

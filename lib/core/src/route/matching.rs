@@ -232,7 +232,13 @@ fn compiled(text: &str) -> Result<Regex, InvalidPattern> {
         .dfa_size_limit(LARGEST_PATTERN)
         .nest_limit(DEEPEST_PATTERN)
         .build()
-        .map_err(|error| InvalidPattern(error.to_string()))
+        .map_err(|error| InvalidPattern(in_one_line(&error.to_string())))
+}
+
+/// What is wrong, without the drawing of where it is.
+fn in_one_line(error: &str) -> String {
+    let last = error.lines().last().unwrap_or_default();
+    last.trim_start_matches("error: ").to_owned()
 }
 
 impl PartialEq for Pattern {
