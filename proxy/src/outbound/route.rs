@@ -61,7 +61,7 @@ pub(super) fn decide<'a>(
     head: &Parts,
     now: Instant,
 ) -> Result<Sending<'a>, Instead<'a>> {
-    let (Some(routes), Kind::Service { route_backends, .. }) = (routes(state), &state.kind) else {
+    let (Some(routes), Kind::Service { routed, .. }) = (routes(state), &state.kind) else {
         let (backend, endpoint) = state.pick(now).ok_or(Instead::NoEndpoint)?;
         return Ok(Sending {
             backend,
@@ -89,7 +89,7 @@ pub(super) fn decide<'a>(
         }
         Action::Forward(forward) => forward,
     };
-    let backend = backend(forward, route_backends, now)?;
+    let backend = backend(forward, routed, now)?;
     Ok(Sending {
         backend,
         endpoint: backend.balancer.pick(now).ok_or(Instead::NoEndpoint)?,

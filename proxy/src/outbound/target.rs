@@ -34,7 +34,8 @@ pub(crate) enum Kind {
         own: Vec<Route>,
         /// What HTTP requests are led by instead, if there is any route.
         routes: HttpRoutes,
-        route_backends: Vec<Route>,
+        route_backends: Vec<Backend>,
+        routed: Vec<Route>,
     },
 }
 
@@ -184,7 +185,8 @@ impl States {
                         own: service.backends.iter().map(&mut route).collect(),
                         backends: service.backends,
                         routes: service.routes,
-                        route_backends: service.route_backends.iter().map(route).collect(),
+                        routed: service.route_backends.iter().map(route).collect(),
+                        route_backends: service.route_backends,
                     },
                     protocol: service.protocol,
                 }
