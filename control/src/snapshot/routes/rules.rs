@@ -16,7 +16,8 @@ use mesh_core::{
     route::{
         Action, Forward, HttpRoute, Rule, RuleBackend,
         filter::{HeaderChanges, PathChange, Redirect, Rewrite},
-        matching::{HeaderMatch, PathMatch, Pattern, QueryMatch, RequestMatch, ValueMatch},
+        matching::{HeaderMatch, PathMatch, QueryMatch, RequestMatch, ValueMatch},
+        pattern::Pattern,
     },
 };
 
