@@ -7,26 +7,31 @@
 
 mod exported;
 mod http_route;
+mod policy;
 mod verdict;
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use k8s_openapi::{
-    NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp,
+    NamespaceResourceScope, api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
 };
 use kube::{
     Api, Client, Resource,
     api::{Patch, PatchParams},
 };
+use mesh_api::{
+    policy::{AuthorizationPolicy, MeshTLSAuthentication, NetworkAuthentication, Server},
+    route::HTTPRoute,
+};
 use mesh_runtime::Backoff;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 pub(crate) use self::verdict::{Verdict, Verdicts};
-use self::{exported::Exported, http_route::HttpRoutes};
 use crate::{
     snapshot::{Name, Snapshot},
     world::WorldReceiver,
@@ -42,12 +47,14 @@ const WRITE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// A kind of objects of whose status a part is ours.
-trait Kept: 'static {
-    type Object: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send;
+trait Kept:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + 'static
+{
     /// What is to be said of one.
     type Due: Clone + Debug + PartialEq + Send + Sync;
 
@@ -61,8 +68,12 @@ trait Kept: 'static {
 
 /// Keeps all of it for as long as the program runs.
 pub(crate) fn keep_all(client: &Client, world: &WorldReceiver, tasks: &TaskTracker) {
-    tasks.spawn(keep::<Exported>(client.clone(), world.clone()));
-    tasks.spawn(keep::<HttpRoutes>(client.clone(), world.clone()));
+    tasks.spawn(keep::<Service>(client.clone(), world.clone()));
+    tasks.spawn(keep::<HTTPRoute>(client.clone(), world.clone()));
+    tasks.spawn(keep::<Server>(client.clone(), world.clone()));
+    tasks.spawn(keep::<AuthorizationPolicy>(client.clone(), world.clone()));
+    tasks.spawn(keep::<MeshTLSAuthentication>(client.clone(), world.clone()));
+    tasks.spawn(keep::<NetworkAuthentication>(client.clone(), world.clone()));
 }
 
 async fn keep<K: Kept>(client: Client, mut world: WorldReceiver) {
@@ -81,14 +92,18 @@ async fn keep<K: Kept>(client: Client, mut world: WorldReceiver) {
             .iter()
             .filter(|(name, due)| before.get(*name) == Some(*due))
         {
-            if let Err(reason) = write::<K>(&client, name, due).await {
-                let kind = K::Object::kind(&());
-                let object = format!("{kind} {}/{}", name.0, name.1);
-                warn!(object, reason, "its status cannot be written");
-                pause = backoff.next();
-                break;
+            match write::<K>(&client, name, due).await {
+                Ok(Outcome::Written) => backoff.reset(),
+                // Looked at again, and less often if that does not help: a
+                // definition may be too old to have the status.
+                Ok(Outcome::Overtaken) => pause = backoff.next(),
+                Err(reason) => {
+                    let object = format!("{} {}/{}", K::kind(&()), name.0, name.1);
+                    warn!(object, reason, "its status cannot be written");
+                    pause = backoff.next();
+                    break;
+                }
             }
-            backoff.reset();
             sleep(PACE).await;
         }
         if now.is_empty() && world.changed().await.is_err() {
@@ -99,17 +114,39 @@ async fn keep<K: Kept>(client: Client, mut world: WorldReceiver) {
     }
 }
 
-async fn write<K: Kept>(client: &Client, name: &Name, due: &K::Due) -> Result<(), String> {
-    let objects: Api<K::Object> = Api::namespaced(client.clone(), &name.0);
+/// Puts these fields into the status of this version of an object.
+fn for_version(
+    manager: &str,
+    version: Option<&str>,
+    status: &Value,
+) -> (PatchParams, Patch<Value>) {
+    let how = PatchParams {
+        field_manager: Some(manager.to_owned()),
+        ..PatchParams::default()
+    };
+    let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
+    (how, Patch::Merge(patch))
+}
+
+/// What became of a write.
+enum Outcome {
+    Written,
+    /// The object is gone, or has changed meanwhile.
+    Overtaken,
+}
+
+async fn write<K: Kept>(client: &Client, name: &Name, due: &K::Due) -> Result<Outcome, String> {
+    let objects: Api<K> = Api::namespaced(client.clone(), &name.0);
     let (how, patch) = K::patch(due, &Time(Timestamp::now()));
     match timeout(WRITE, objects.patch_status(&name.1, &how, &patch)).await {
         Ok(Ok(_)) => {
-            let kind = K::Object::kind(&());
+            let kind = K::kind(&());
             debug!(namespace = name.0, name = name.1, %kind, ?due, "status written");
-            Ok(())
+            Ok(Outcome::Written)
         }
-        // It is gone and its status with it, or has changed and is looked at again.
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(()),
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+            Ok(Outcome::Overtaken)
+        }
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the API server does not answer in time".to_owned()),
     }

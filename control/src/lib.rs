@@ -4,7 +4,7 @@
 //! It watches Kubernetes and answers by streams of complete states. It carries
 //! no traffic and writes nothing but its own Secrets, the ConfigMaps
 //! `mesh-roots`, the condition `mesh.dev/Exported` of Services and what it makes
-//! of HTTPRoutes into their status.
+//! of HTTPRoutes and policies into their status.
 //!
 //! What it knows is in `snapshot.rs`; what it makes of it is decided by the
 //! pure functions of `destination.rs`, `exports.rs`, `inbound.rs` and

@@ -138,6 +138,17 @@ fn cluster_rules() -> Value {
             "resources": ["links/status"],
             "verbs": ["get", "patch", "update"],
         },
+        // What becomes of policies.
+        {
+            "apiGroups": ["mesh.dev"],
+            "resources": [
+                "servers/status",
+                "authorizationpolicies/status",
+                "meshtlsauthentications/status",
+                "networkauthentications/status",
+            ],
+            "verbs": ["patch"],
+        },
         // The condition of Services that ask to be exported.
         {"apiGroups": [""], "resources": ["services/status"], "verbs": ["patch"]},
         // The roots, in each meshed namespace. A name cannot restrict "create".

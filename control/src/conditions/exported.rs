@@ -17,9 +17,6 @@ use crate::{
 /// Whose fields they are.
 const FIELD_MANAGER: &str = "mesh-control-exports";
 
-/// Of Services.
-pub(crate) struct Exported;
-
 /// What a Service should be told, and is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
@@ -29,8 +26,7 @@ pub(crate) struct Due {
     since: Option<Time>,
 }
 
-impl Kept for Exported {
-    type Object = KubeService;
+impl Kept for KubeService {
     type Due = Due;
 
     fn due(snapshot: &Snapshot) -> BTreeMap<Name, Due> {

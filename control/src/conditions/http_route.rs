@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams};
 use mesh_api::route::{CONTROLLER_NAME, HTTPRoute, ParentRef, RouteParentStatus};
 use serde_json::{Value, json};
 
-use super::{Kept, Verdicts};
+use super::{Kept, Verdicts, for_version};
 use crate::{
     routes::status::verdicts,
     snapshot::{Name, RouteObject, Snapshot},
@@ -15,9 +15,6 @@ use crate::{
 
 /// Who writes.
 const FIELD_MANAGER: &str = "mesh-control-routes";
-
-/// Of HTTPRoutes.
-pub(super) struct HttpRoutes;
 
 /// What a route should be told, and is not.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,8 +35,7 @@ struct OfParent {
     standing: Vec<Condition>,
 }
 
-impl Kept for HttpRoutes {
-    type Object = HTTPRoute;
+impl Kept for HTTPRoute {
     type Due = Due;
 
     fn due(snapshot: &Snapshot) -> BTreeMap<Name, Due> {
@@ -50,15 +46,8 @@ impl Kept for HttpRoutes {
     }
 
     fn patch(due: &Due, now: &Time) -> (PatchParams, Patch<Value>) {
-        let how = PatchParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let patch = json!({
-            "metadata": {"resourceVersion": due.version},
-            "status": {"parents": due.parents(now)},
-        });
-        (how, Patch::Merge(patch))
+        let status = json!({"parents": due.parents(now)});
+        for_version(FIELD_MANAGER, due.version.as_deref(), &status)
     }
 }
 

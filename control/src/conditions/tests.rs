@@ -8,13 +8,12 @@ use std::{
 use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
-use mesh_api::route::HTTPRoute;
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::*;
 use crate::{
-    snapshot::{Objects, read},
+    snapshot::{Objects, PolicyObjects, read},
     world::World,
 };
 
@@ -22,7 +21,7 @@ const ROUTE: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httprout
 
 /// An API server with one object, whose watch is `world`.
 #[derive(Clone)]
-struct Server {
+struct ApiServer {
     path: &'static str,
     object: Arc<Mutex<Value>>,
     /// How writes were answered.
@@ -31,7 +30,7 @@ struct Server {
     objects: fn(&Value) -> Objects,
 }
 
-impl Server {
+impl ApiServer {
     fn new(path: &'static str, object: Value, objects: fn(&Value) -> Objects) -> Self {
         let server = Self {
             path,
@@ -176,8 +175,8 @@ fn theirs(version: &str) -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn the_status_of_a_route_is_written_once() {
-    let server = Server::new(ROUTE, route(), with_route);
-    let keeping = keep::<HttpRoutes>(server.client(), server.world.subscribe());
+    let server = ApiServer::new(ROUTE, route(), with_route);
+    let keeping = keep::<HTTPRoute>(server.client(), server.world.subscribe());
     let keeping = tokio::spawn(keeping);
     server.written().await;
     server.nothing_new().await;
@@ -197,9 +196,9 @@ async fn the_status_of_a_route_is_written_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_another_controller_says_meanwhile_is_kept() {
-    let server = Server::new(ROUTE, route(), with_route);
+    let server = ApiServer::new(ROUTE, route(), with_route);
     server.edit(|route| route["status"]["parents"] = json!([theirs("v2")]));
-    let keeping = keep::<HttpRoutes>(server.client(), server.world.subscribe());
+    let keeping = keep::<HTTPRoute>(server.client(), server.world.subscribe());
     let keeping = tokio::spawn(keeping);
     server.written().await;
     server.tell();
@@ -218,8 +217,8 @@ async fn what_another_controller_says_meanwhile_is_kept() {
 
 #[tokio::test(start_paused = true)]
 async fn a_route_of_services_no_more_loses_what_we_said() {
-    let server = Server::new(ROUTE, route(), with_route);
-    let keeping = keep::<HttpRoutes>(server.client(), server.world.subscribe());
+    let server = ApiServer::new(ROUTE, route(), with_route);
+    let keeping = keep::<HTTPRoute>(server.client(), server.world.subscribe());
     let keeping = tokio::spawn(keeping);
     server.written().await;
     server.edit(|route| route["spec"]["parentRefs"] = json!([{"name": "edge"}]));
@@ -228,5 +227,62 @@ async fn a_route_of_services_no_more_loses_what_we_said() {
     server.nothing_new().await;
     assert_eq!(server.answers(), [200, 200]);
     assert_eq!(server.object()["status"]["parents"], json!([theirs("v1")]));
+    keeping.abort();
+}
+
+const POLICY: &str = "/apis/mesh.dev/v1alpha1/namespaces/shop/authorizationpolicies/web";
+
+fn with_policy(policy: &Value) -> Objects {
+    let policy: AuthorizationPolicy = serde_json::from_value(policy.clone()).unwrap();
+    let server = json!({
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"podSelector": {}, "port": 80},
+    });
+    Objects {
+        policies: Some(PolicyObjects {
+            servers: vec![Arc::new(serde_json::from_value(server).unwrap())],
+            authorizations: vec![Arc::new(policy)],
+            ..PolicyObjects::default()
+        }),
+        ..objects()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_of_a_policy_is_written_once_for_what_it_is_now() {
+    let reference = |name: &str| json!({"group": "mesh.dev", "kind": "Server", "name": name});
+    let theirs = json!({
+        "type": "Reviewed", "status": "True", "reason": "R", "message": "by a person",
+        "lastTransitionTime": "2026-11-20T10:00:00Z",
+    });
+    let policy = json!({
+        "metadata": {"name": "web", "namespace": "shop", "generation": 1},
+        "spec": {"targetRef": reference("wbe"), "requiredAuthenticationRefs": []},
+        "status": {"conditions": [theirs]},
+    });
+    let server = ApiServer::new(POLICY, policy, with_policy);
+    let keeping = keep::<AuthorizationPolicy>(server.client(), server.world.subscribe());
+    let keeping = tokio::spawn(keeping);
+    server.written().await;
+    server.nothing_new().await;
+    let accepted = server.object()["status"]["conditions"][0].clone();
+    assert_eq!(accepted["reason"], "TargetNotFound");
+    assert_eq!(
+        accepted["message"],
+        "there is no Server wbe: it admits nobody"
+    );
+
+    server.edit(|policy| {
+        policy["spec"]["targetRef"] = reference("web");
+        policy["metadata"]["generation"] = 2.into();
+    });
+    server.tell();
+    server.written().await;
+    server.nothing_new().await;
+    assert_eq!(server.answers(), [200, 200]);
+    let conditions = server.object()["status"]["conditions"].clone();
+    assert_eq!(conditions[0]["status"], "True");
+    assert_eq!(conditions[0]["observedGeneration"], 2);
+    assert_eq!(conditions[1], theirs);
     keeping.abort();
 }
