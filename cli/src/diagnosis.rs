@@ -18,6 +18,7 @@ mod program;
 pub(crate) mod read;
 mod remote;
 pub(crate) mod render;
+mod route;
 
 use serde::Serialize;
 
@@ -50,7 +51,7 @@ pub(crate) enum Place {
     Control,
     /// The Service that the name leads to.
     Service,
-    /// A TrafficSplit.
+    /// A TrafficSplit, an HTTPRoute, or a rule of one.
     Route,
     /// The Link, and whether the peer knows us.
     Link,
@@ -80,6 +81,8 @@ pub(crate) enum State {
     Broken,
     /// It is broken because a later hop is.
     Follows,
+    /// It is broken, and something else stands in for it.
+    Warning,
     /// It could not be seen.
     Unknown,
 }
@@ -89,6 +92,8 @@ pub(crate) enum State {
 pub(crate) enum Verdict {
     Good,
     Broken,
+    /// Something is broken, and calls get through all the same.
+    Degraded,
     Unknown,
 }
 
@@ -107,10 +112,17 @@ pub(crate) fn first_broken(hops: &[Hop]) -> Option<usize> {
     hops.iter().position(|hop| hop.state == State::Broken)
 }
 
+/// The first hop that something else stands in for.
+pub(crate) fn first_warning(hops: &[Hop]) -> Option<usize> {
+    hops.iter().position(|hop| hop.state == State::Warning)
+}
+
 /// Good only if every hop is.
 pub(crate) fn verdict(hops: &[Hop]) -> Verdict {
     if first_broken(hops).is_some() {
         Verdict::Broken
+    } else if first_warning(hops).is_some() {
+        Verdict::Degraded
     } else if hops.is_empty() || hops.iter().any(|hop| hop.state != State::Good) {
         Verdict::Unknown
     } else {
@@ -148,6 +160,10 @@ impl Finding {
 
     fn follows(text: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::new(State::Follows, text.into(), advice.into())
+    }
+
+    fn warning(text: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::new(State::Warning, text.into(), advice.into())
     }
 
     fn unknown(text: impl Into<String>, advice: impl Into<String>) -> Self {

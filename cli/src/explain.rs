@@ -61,7 +61,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Explains a call. The code says whether it gets through.
+/// Explains a call. The code says whether all of its way works.
 ///
 /// # Errors
 /// If the cluster cannot be asked, or `SERVICE` is no name.
@@ -132,12 +132,13 @@ fn json(hops: &[Hop]) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(hops)? + "\n")
 }
 
-/// 0: all was seen to work; 1: something is broken; 3: not all could be seen.
+/// 0: all was seen to work; 1: something is broken, even if calls get through
+/// without it; 3: not all could be seen.
 /// (2 is what wrong options end with.)
 fn code(verdict: Verdict) -> ExitCode {
     match verdict {
         Verdict::Good => ExitCode::SUCCESS,
-        Verdict::Broken => ExitCode::FAILURE,
+        Verdict::Broken | Verdict::Degraded => ExitCode::FAILURE,
         Verdict::Unknown => ExitCode::from(3),
     }
 }

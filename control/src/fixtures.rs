@@ -136,6 +136,7 @@ pub(crate) fn snapshot() -> Snapshot {
         splits: Default::default(),
         reserved: Default::default(),
         routes: Default::default(),
+        route_objects: Default::default(),
         links: Links {
             cluster: "east".parse().unwrap(),
             trust_domain: "east".parse().unwrap(),

@@ -3,7 +3,8 @@
 //!
 //! It watches Kubernetes and answers by streams of complete states. It carries
 //! no traffic and writes nothing but its own Secrets, the ConfigMaps
-//! `mesh-roots` and the condition `mesh.dev/Exported` of Services.
+//! `mesh-roots`, the condition `mesh.dev/Exported` of Services and what it makes
+//! of HTTPRoutes and policies into their status.
 //!
 //! What it knows is in `snapshot.rs`; what it makes of it is decided by the
 //! pure functions of `destination.rs`, `exports.rs`, `inbound.rs` and
@@ -125,7 +126,7 @@ pub async fn run(config: Config) -> Result<()> {
         background.clone(),
     );
     background.spawn(feed);
-    background.spawn(conditions::keep(client.clone(), world.clone()));
+    conditions::keep_all(&client, &world, &background);
 
     let serving = TaskTracker::new();
     let door = Door {

@@ -5,13 +5,19 @@
 //! resolve admits nobody, a Server that is not understood admits nobody to its
 //! port.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+pub(crate) mod status;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+};
 
 use mesh_core::{
     authorization::{Clients, DefaultPolicy, IdentityPattern, Network, Origin, Rule},
     destination::Protocol,
 };
 
+use self::status::{Effect, Problem, Told};
 use crate::snapshot::Name;
 
 /// All that is said of who may reach what in the cluster.
@@ -25,8 +31,19 @@ pub(crate) struct Policies {
     pub(crate) networks: HashMap<Name, Vec<Network>>,
     /// Default policies of namespaces.
     pub(crate) defaults: HashMap<String, DefaultPolicy>,
-    /// What is wrong, for people.
-    pub(crate) problems: BTreeSet<String>,
+    /// What is wrong with defaults, for people.
+    pub(crate) bad_defaults: BTreeSet<String>,
+    /// What became of each object.
+    pub(crate) told: BTreeMap<(Kind, Name), Told>,
+}
+
+/// A kind of objects that policies are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Server,
+    AuthorizationPolicy,
+    MeshTlsAuthentication,
+    NetworkAuthentication,
 }
 
 #[derive(Debug)]
@@ -156,22 +173,77 @@ impl Policies {
         })
     }
 
-    /// References that lead nowhere, for people.
-    pub(crate) fn unresolved(&self) -> impl Iterator<Item = String> {
+    /// References of authorizations that lead nowhere.
+    pub(crate) fn unresolved(&self) -> Vec<(Name, Problem)> {
         let all = self.authorizations.iter();
         let all = all.flat_map(|(ns, list)| list.iter().map(move |one| (ns, one)));
-        all.filter_map(|(namespace, authorization)| {
-            let what = format!("AuthorizationPolicy {namespace}/{}", authorization.name);
-            if let Target::Server(server) = &authorization.target {
-                let servers = self.servers.get(namespace);
-                if !servers.is_some_and(|list| list.iter().any(|one| one.name == *server)) {
-                    return Some(format!("{what}: there is no Server {server}"));
-                }
+        all.flat_map(|(namespace, authorization)| {
+            let name = (namespace.clone(), authorization.name.clone());
+            let target = self.missing_target(namespace, authorization);
+            let problems = target
+                .into_iter()
+                .chain(self.missing_authentications(authorization));
+            problems.map(move |problem| (name.clone(), problem))
+        })
+        .collect()
+    }
+
+    fn missing_target(&self, namespace: &str, authorization: &Authorization) -> Option<Problem> {
+        let Target::Server(wanted) = &authorization.target else {
+            return None;
+        };
+        let mut servers = self.servers.get(namespace).into_iter().flatten();
+        let exists = servers.any(|server| server.name == *wanted);
+        (!exists).then(|| {
+            let message = format!("there is no Server {wanted}: it admits nobody");
+            Problem::new(Effect::Refused, "TargetNotFound", message)
+        })
+    }
+
+    fn missing_authentications(&self, authorization: &Authorization) -> Vec<Problem> {
+        let mesh_tls = match &authorization.clients {
+            Some(ClientsRef::MeshTls(name)) if !self.mesh_tls.contains_key(name) => {
+                Some((Kind::MeshTlsAuthentication, name))
             }
-            let admits_nobody = self.rule(namespace, authorization).is_none();
-            admits_nobody.then(|| {
-                format!("{what} admits nobody: an authentication that it requires does not exist")
+            Some(ClientsRef::MeshTls(_) | ClientsRef::Identity(_)) | None => None,
+        };
+        let networks = authorization.networks.as_ref();
+        let networks = networks.filter(|name| !self.networks.contains_key(name));
+        let networks = networks.map(|name| (Kind::NetworkAuthentication, name));
+        let missing = mesh_tls.into_iter().chain(networks);
+        missing
+            .map(|(kind, (namespace, name))| {
+                let message = format!("there is no {kind} {namespace}/{name}: it admits nobody");
+                Problem::new(Effect::Refused, "AuthenticationNotFound", message)
             })
+            .collect()
+    }
+
+    /// What is wrong, for people.
+    pub(crate) fn problems(&self) -> BTreeSet<String> {
+        let of_objects = self
+            .told
+            .iter()
+            .flat_map(|((kind, (namespace, name)), told)| {
+                let problems = told.problems.iter();
+                problems
+                    .map(move |problem| format!("{kind} {namespace}/{name}: {}", problem.message))
+            });
+        self.bad_defaults
+            .iter()
+            .cloned()
+            .chain(of_objects)
+            .collect()
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "Server",
+            Self::AuthorizationPolicy => "AuthorizationPolicy",
+            Self::MeshTlsAuthentication => "MeshTLSAuthentication",
+            Self::NetworkAuthentication => "NetworkAuthentication",
         })
     }
 }

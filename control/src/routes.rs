@@ -1,5 +1,7 @@
 //! What HTTPRoutes mean for the clients of a Service.
 
+pub(crate) mod status;
+
 use mesh_core::{
     destination::Backend,
     route::{Action, HttpRoute, HttpRoutes, RuleBackend},

@@ -22,7 +22,7 @@ use crate::policy::{PodFacts, Policies};
 
 pub(crate) use policy::PolicyObjects;
 pub(crate) use read::{Objects, read};
-pub(crate) use routes::{Attached, Route, RouteService};
+pub(crate) use routes::{Attached, Effect, Problem, Route, RouteObject, RouteService};
 
 use crate::exports::Said;
 
@@ -41,6 +41,8 @@ pub(crate) struct Snapshot {
     pub(crate) splits: HashMap<Name, Split>,
     /// By the Service whose clients they concern, the oldest first.
     pub(crate) routes: HashMap<Name, Vec<Attached>>,
+    /// Every HTTPRoute, by its own name.
+    pub(crate) route_objects: BTreeMap<Name, RouteObject>,
     pub(crate) links: Links,
     /// Addresses of the API server, of nodes and of our own programs: nobody is
     /// led there from outside.

@@ -302,7 +302,7 @@ impl PolicyStores {
 /// Says what is wrong with policies, once for as long as it is.
 fn report(known: &mut BTreeSet<String>, snapshot: &Snapshot) {
     let policies = snapshot.policies.as_ref();
-    let problems = policies.map(|policies| policies.problems.clone());
+    let problems = policies.map(|policies| policies.problems());
     let problems = problems.unwrap_or_default();
     for problem in problems.difference(known) {
         warn!("{problem}");

@@ -43,6 +43,7 @@ struct Report {
 #[derive(Debug, Serialize)]
 struct BackendReport {
     service: String,
+    port: u16,
     cluster: Option<String>,
     weight: u32,
     known: bool,
@@ -84,13 +85,9 @@ impl Prober {
 
     /// All backends, some endpoints of each tried at the same time.
     async fn backends(&self, state: &State) -> Vec<BackendReport> {
-        let (backends, routes) = match &state.kind {
-            Kind::Service { backends, own, .. } => (&backends[..], &own[..]),
-            Kind::Unknown | Kind::UndefinedPort | Kind::Pod(_) => (&[][..], &[][..]),
-        };
         let mut reports = Vec::new();
         let mut attempts = JoinSet::new();
-        for (at, (backend, route)) in backends.iter().zip(routes).take(MOST_BACKENDS).enumerate() {
+        for (at, (backend, route)) in backends(state).into_iter().enumerate() {
             reports.push(described(backend, route));
             for endpoint in route.balancer.endpoints().take(MOST_ENDPOINTS) {
                 let (this, endpoint) = (self.clone(), endpoint.clone());
@@ -144,9 +141,35 @@ fn failed(reason: &str, text: &str) -> (&'static str, String, String) {
     ("failed", reason.into(), text.into())
 }
 
+/// What may answer, by HTTPRoutes or without, each Service and port once.
+fn backends(state: &State) -> Vec<(&Backend, &Route)> {
+    let Kind::Service {
+        backends,
+        own,
+        route_backends,
+        routed,
+        ..
+    } = &state.kind
+    else {
+        return Vec::new();
+    };
+    let mut found: Vec<(&Backend, &Route)> = backends.iter().zip(own).collect();
+    for (backend, route) in route_backends.iter().zip(routed) {
+        if !found
+            .iter()
+            .any(|(known, _)| known.service == backend.service)
+        {
+            found.push((backend, route));
+        }
+    }
+    found.truncate(MOST_BACKENDS);
+    found
+}
+
 fn described(backend: &Backend, route: &Route) -> BackendReport {
     BackendReport {
         service: format!("{}/{}", backend.service.namespace, backend.service.name),
+        port: backend.service.port,
         cluster: backend.cluster.as_ref().map(ToString::to_string),
         weight: backend.weight,
         known: backend.is_known,
@@ -178,7 +201,53 @@ const fn kind(state: Option<&State>) -> &'static str {
 
 /// Tried per backend.
 const MOST_ENDPOINTS: usize = 3;
-/// More backends than any split has.
+/// More backends than `explain` looks at.
 const MOST_BACKENDS: usize = 16;
 /// With the first answer of discovery, below the deadline of the page.
 const ATTEMPT: Duration = Duration::from_secs(6);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant as Now;
+
+    use mesh_core::{
+        destination::{Destination, Distribution, Protocol, Service, ServiceRef},
+        route::HttpRoutes,
+    };
+
+    use super::*;
+    use crate::outbound::target::States;
+
+    fn backend(name: &str, port: u16) -> Backend {
+        let service = ServiceRef {
+            namespace: "shop".into(),
+            name: name.into(),
+            port,
+        };
+        Backend::own(service, 1, Vec::new())
+    }
+
+    #[test]
+    fn what_routes_lead_to_is_tried_too_each_service_and_port_once() {
+        let own = backend("web", 80);
+        let service = Service {
+            reference: own.service.clone(),
+            protocol: Protocol::Detect,
+            distribution: Distribution::FirstAvailable,
+            backends: vec![own],
+            routes: HttpRoutes::default(),
+            route_backends: vec![
+                backend("web", 80),
+                backend("web-east", 80),
+                backend("web", 81),
+            ],
+        };
+        let state = States::default().state(Destination::Service(service), Now::now());
+        let found = backends(&state);
+        let found: Vec<_> = found
+            .iter()
+            .map(|(backend, _)| (&*backend.service.name, backend.service.port))
+            .collect();
+        assert_eq!(found, [("web", 80), ("web-east", 80), ("web", 81)]);
+    }
+}

@@ -57,6 +57,36 @@ enum Habit {
     BreaksOff,
 }
 
+/// A port that takes connections and lets none become one, and how many it has
+/// taken.
+async fn dead() -> (Endpoint, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind((HOST, 0)).await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let taken = Arc::new(AtomicUsize::new(0));
+    let count = taken.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            drop(stream);
+        }
+    });
+    (endpoint(address, address.port()), taken)
+}
+
+fn endpoint(application: SocketAddr, sidecar: u16) -> Endpoint {
+    Endpoint {
+        address: application,
+        mesh: Some(MeshPeer {
+            identity: id(SERVER).into(),
+            port: sidecar,
+        }),
+        authority: None,
+        weight: 1,
+        pod: "web".into(),
+        zone: "".into(),
+    }
+}
+
 /// An application behind its sidecar.
 struct Server {
     sidecar: u16,
@@ -92,17 +122,7 @@ impl Server {
     }
 
     fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            address: self.application,
-            mesh: Some(MeshPeer {
-                identity: id(SERVER).into(),
-                port: self.sidecar,
-            }),
-            authority: None,
-            weight: 1,
-            pod: "web".into(),
-            zone: "".into(),
-        }
+        endpoint(self.application, self.sidecar)
     }
 
     fn received(&self) -> usize {
@@ -141,14 +161,20 @@ async fn converse(mut stream: TcpStream, habit: Habit, received: Arc<AtomicUsize
 
 /// A Service with one backend for each server, the first that is available.
 fn first_available(servers: &[&Server]) -> Target {
+    let endpoints = servers.iter().map(|server| vec![server.endpoint()]);
+    first_of(endpoints.collect())
+}
+
+/// A Service whose backends have these endpoints, the first that is available.
+fn first_of(backends: Vec<Vec<Endpoint>>) -> Target {
     let reference = |name: String| ServiceRef {
         namespace: "shop".into(),
         name: name.into(),
         port: 80,
     };
-    let backends = servers.iter().enumerate().map(|(at, server)| {
-        Backend::own(reference(format!("web-{at}")), 1, vec![server.endpoint()])
-    });
+    let backends = backends.into_iter().enumerate();
+    let backends =
+        backends.map(|(at, endpoints)| Backend::own(reference(format!("web-{at}")), 1, endpoints));
     let service = Destination::Service(Service {
         reference: reference("web".to_owned()),
         protocol: Protocol::Http1,
@@ -226,4 +252,27 @@ async fn r4_a_request_that_breaks_off_everywhere_is_sent_twice_at_most() {
     let answer = exchange(&root, first_available(&servers.each_ref()), GET).await;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     assert_eq!(servers.each_ref().map(Server::received), [1, 1, 0]);
+}
+
+/// By the fourth attempt the first endpoint may be tried again as far as others
+/// are concerned; this request has been there.
+#[tokio::test]
+async fn r3_a_request_goes_to_no_endpoint_twice_while_there_are_others() {
+    let root = TestRoot::new("west");
+    let good = Server::start(&root, Habit::Answers).await;
+    let (mut endpoints, mut taken) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let (endpoint, count) = dead().await;
+        endpoints.push(endpoint);
+        taken.push(count);
+    }
+    let target = first_of(vec![endpoints, vec![good.endpoint()]]);
+    let answer = exchange(&root, target, POST).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let taken: Vec<_> = taken
+        .iter()
+        .map(|count| count.load(Ordering::SeqCst))
+        .collect();
+    assert_eq!(taken, [1, 1, 1, 1]);
+    assert_eq!(good.received(), 1);
 }

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use super::{
     Finding, Hop, Place, State,
     facts::{Backend, Call, Client, Facts, Service, Way},
-    link, program, remote,
+    link, program, remote, route,
 };
 use crate::multicluster::dns::RuleState;
 
@@ -17,17 +17,28 @@ pub(super) fn hops(facts: &Facts, call: &Call) -> Vec<Hop> {
         link::control(facts),
         service(facts, call).at(Place::Service, ""),
     ];
-    hops.extend(route(call).map(|finding| finding.at(Place::Route, "")));
+    hops.extend(route::hops(facts, call));
+    if route::leads(call) {
+        return hops;
+    }
+    hops.extend(split(call).map(|finding| finding.at(Place::Route, "")));
     let several = call.backends.len() > 1;
     for backend in &call.backends {
         let about = if several { backend.name.as_str() } else { "" };
-        if let Way::Linked { cluster, .. } = &backend.way {
-            hops.extend(link::to(facts, cluster));
-        } else if !matches!(backend.service, Ok(Some(_))) {
-            continue;
-        }
-        hops.extend(remote::hops(facts, call, backend, about));
+        hops.extend(behind(facts, call, backend, about));
     }
+    hops
+}
+
+/// The hops to a backend; none if it is no Service and nothing says what it
+/// should be.
+pub(super) fn behind(facts: &Facts, call: &Call, backend: &Backend, about: &str) -> Vec<Hop> {
+    let mut hops = match &backend.way {
+        Way::Linked { cluster, .. } => link::to(facts, cluster),
+        Way::Local(_) if !matches!(backend.service, Ok(Some(_))) => return Vec::new(),
+        Way::Local(_) => Vec::new(),
+    };
+    hops.extend(remote::hops(facts, call, backend, about));
     hops
 }
 
@@ -202,7 +213,7 @@ fn mirror_state(facts: &Facts, full: &str, linked: Option<&str>) -> Finding {
 }
 
 /// The TrafficSplit, if there is one.
-fn route(call: &Call) -> Option<Finding> {
+fn split(call: &Call) -> Option<Finding> {
     let split = match &call.split {
         Err(error) => return Some(Finding::unread(error)),
         Ok(split) => split.as_ref()?,

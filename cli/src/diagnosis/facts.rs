@@ -92,6 +92,11 @@ pub(crate) struct Call {
     pub(crate) split: Read<Option<Split>>,
     /// What answers: the backends of the split, or the Service itself.
     pub(crate) backends: Vec<Backend>,
+    /// The HTTPRoutes of that Service and port, the oldest first. They lead HTTP
+    /// requests instead, if there are any.
+    pub(crate) routes: Read<Vec<HttpRoute>>,
+    /// The Services that their rules lead to, each with its port once.
+    pub(crate) route_backends: Vec<Backend>,
     /// What the client's sidecar found when it tried.
     pub(crate) sidecar: Read<SidecarProbe>,
 }
@@ -166,11 +171,62 @@ pub(crate) struct Split {
     pub(crate) has_primary: bool,
 }
 
+/// An HTTPRoute.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpRoute {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// What mesh-control says of it as it is now, if it has said something.
+    pub(crate) accepted: Option<Accepted>,
+    /// Its backends are tried in order, so that weights do not matter.
+    pub(crate) is_ordered: bool,
+    pub(crate) rules: Vec<RouteRule>,
+}
+
+/// Whether a route counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Accepted {
+    Yes,
+    /// Without some of its rules, for this reason.
+    Partially(String),
+    /// For this reason.
+    No(String),
+}
+
+/// A rule of an HTTPRoute.
+#[derive(Clone, Debug)]
+pub(crate) struct RouteRule {
+    /// Which requests it is for, in words.
+    pub(crate) requests: String,
+    pub(crate) goal: Goal,
+}
+
+/// Where a rule's requests go.
+#[derive(Clone, Debug)]
+pub(crate) enum Goal {
+    /// Back to the client, with another address.
+    Redirect,
+    /// To one of these, in order of preference.
+    Backends(Vec<RuleBackend>),
+}
+
+/// A backend as a rule names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RuleBackend {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    /// None if it is no Service, or the rule does not say which port.
+    pub(crate) port: Option<u16>,
+    pub(crate) weight: u32,
+}
+
 /// A Service that answers.
 #[derive(Clone, Debug)]
 pub(crate) struct Backend {
     pub(crate) namespace: String,
     pub(crate) name: String,
+    /// The port that is called; any, if none.
+    pub(crate) port: Option<u16>,
     pub(crate) weight: u32,
     pub(crate) service: Read<Option<Service>>,
     pub(crate) way: Way,

@@ -190,9 +190,12 @@ fn call() -> Call {
         }),
         service: Ok(Some(mirror())),
         split: Ok(None),
+        routes: Ok(Vec::new()),
+        route_backends: Vec::new(),
         backends: vec![Backend {
             namespace: "shop".into(),
             name: "web-east".into(),
+            port: Some(80),
             weight: 1,
             service: Ok(Some(mirror())),
             way: Way::Linked {
@@ -209,6 +212,7 @@ fn call() -> Call {
             kind: "service".into(),
             backends: vec![BackendProbe {
                 service: "shop/web-east".into(),
+                port: 80,
                 known: true,
                 endpoints: 2,
                 tried: vec![attempt(Outcome::Admitted), attempt(Outcome::Admitted)],

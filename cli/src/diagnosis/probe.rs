@@ -90,6 +90,9 @@ pub(crate) struct SidecarProbe {
 pub(crate) struct BackendProbe {
     /// `namespace/name`.
     pub(crate) service: String,
+    /// Its port; 0 from a sidecar that does not say.
+    #[serde(default)]
+    pub(crate) port: u16,
     /// Whether the control plane knows its endpoints.
     #[serde(default)]
     pub(crate) known: bool,
@@ -131,10 +134,17 @@ pub(crate) enum Outcome {
 }
 
 impl SidecarProbe {
-    /// What it says of a backend.
-    pub(crate) fn backend(&self, namespace: &str, name: &str) -> Option<&BackendProbe> {
+    /// What it says of a backend, at this port if one is given.
+    pub(crate) fn backend(
+        &self,
+        namespace: &str,
+        name: &str,
+        port: Option<u16>,
+    ) -> Option<&BackendProbe> {
         let full = format!("{namespace}/{name}");
-        self.backends.iter().find(|backend| backend.service == full)
+        let is_port = |said: u16| said == 0 || port.is_none_or(|port| port == said);
+        let mut backends = self.backends.iter();
+        backends.find(|backend| backend.service == full && is_port(backend.port))
     }
 }
 

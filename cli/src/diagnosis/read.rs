@@ -2,6 +2,7 @@
 
 mod call;
 mod peer;
+mod route;
 
 pub(crate) use peer::{described, endpoints, joined};
 

@@ -13,10 +13,16 @@ use super::{
 
 /// The hops behind the link, or of a backend of this cluster.
 pub(super) fn hops(facts: &Facts, call: &Call, backend: &Backend, about: &str) -> Vec<Hop> {
+    let Backend {
+        namespace,
+        name,
+        port,
+        ..
+    } = backend;
     let probe = call
         .sidecar
         .as_ref()
-        .map(|sidecar| sidecar.backend(&backend.namespace, &backend.name))
+        .map(|sidecar| sidecar.backend(namespace, name, *port))
         .map_err(Clone::clone);
     let mut hops = Vec::new();
     match &backend.way {
@@ -32,16 +38,16 @@ pub(super) fn hops(facts: &Facts, call: &Call, backend: &Backend, about: &str) -
                 cluster,
                 remote,
             };
-            let export = peer.export(call, backend, there.as_ref(), &probe);
+            let export = peer.export(backend, there.as_ref(), &probe);
             hops.push(export.at(Place::Export, about));
             let endpoints = match there {
-                Some(there) => shared(call, cluster, &there.endpoints, &probe),
+                Some(there) => shared(*port, cluster, &there.endpoints, &probe),
                 None => discovered(&probe),
             };
             hops.push(endpoints.at(Place::Endpoints, about));
         }
         Way::Local(endpoints) => {
-            hops.push(local(call, endpoints, &probe).at(Place::Endpoints, about));
+            hops.push(local(*port, endpoints, &probe).at(Place::Endpoints, about));
         }
     }
     hops.push(connection(&probe).at(Place::Connection, about));
@@ -60,18 +66,12 @@ struct PeerService<'a> {
 }
 
 impl PeerService<'_> {
-    fn export(
-        &self,
-        call: &Call,
-        backend: &Backend,
-        there: Option<&There>,
-        probe: &Probed<'_>,
-    ) -> Finding {
+    fn export(&self, backend: &Backend, there: Option<&There>, probe: &Probed<'_>) -> Finding {
         if let Some(refused) = self.refused(backend) {
             return refused;
         }
         match there.map(|there| &there.service) {
-            Some(Ok(Some(service))) => self.exported(call, service),
+            Some(Ok(Some(service))) => self.exported(backend.port, service),
             Some(Ok(None)) => Finding::broken(
                 format!("{} has no Service {}", self.cluster, self.remote),
                 "make it there, or ask for another",
@@ -105,7 +105,7 @@ impl PeerService<'_> {
         incomplete.then(|| Finding::broken(synced.message.clone(), "change what is said there"))
     }
 
-    fn exported(&self, call: &Call, service: &Service) -> Finding {
+    fn exported(&self, port: Option<u16>, service: &Service) -> Finding {
         let (cluster, remote) = (self.cluster, self.remote);
         let (namespace, name) = remote.split_once('/').unwrap_or(("", remote));
         let context = match self.found.map(|found| &found.peer) {
@@ -138,7 +138,7 @@ impl PeerService<'_> {
                     names::EXPORT_TO
                 ),
             ),
-            Exported::All | Exported::To(_) => match call.port {
+            Exported::All | Exported::To(_) => match port {
                 Some(port) if !service.ports.contains(&port) => Finding::broken(
                     format!("{remote} in {cluster} declares no port {port}"),
                     "declare it there",
@@ -191,12 +191,12 @@ fn mentions(message: &str, name: &str) -> bool {
 
 /// Endpoints behind a link: only those with a sidecar are shared.
 fn shared(
-    call: &Call,
+    port: Option<u16>,
     cluster: &str,
     endpoints: &Read<Vec<Endpoint>>,
     probe: &Probed<'_>,
 ) -> Finding {
-    let endpoints = match serving(call, endpoints, cluster) {
+    let endpoints = match serving(port, endpoints, cluster) {
         Ok(endpoints) => endpoints,
         Err(finding) => return finding,
     };
@@ -238,8 +238,8 @@ fn shared(
     )
 }
 
-fn local(call: &Call, endpoints: &Read<Vec<Endpoint>>, probe: &Probed<'_>) -> Finding {
-    match serving(call, endpoints, "this cluster") {
+fn local(port: Option<u16>, endpoints: &Read<Vec<Endpoint>>, probe: &Probed<'_>) -> Finding {
+    match serving(port, endpoints, "this cluster") {
         Err(finding) => finding,
         Ok(endpoints) => {
             let ready = endpoints.iter().filter(|endpoint| endpoint.ready).count();
@@ -253,7 +253,7 @@ fn local(call: &Call, endpoints: &Read<Vec<Endpoint>>, probe: &Probed<'_>) -> Fi
 
 /// The endpoints of the port in question, of which at least one is ready.
 fn serving<'a>(
-    call: &Call,
+    port: Option<u16>,
     endpoints: &'a Read<Vec<Endpoint>>,
     place: &str,
 ) -> Result<Vec<&'a Endpoint>, Finding> {
@@ -263,7 +263,7 @@ fn serving<'a>(
         let advice = "start one, and compare the Service's selector with the pods' labels";
         return Err(Finding::broken(text, advice));
     }
-    let serves = |endpoint: &&Endpoint| call.port.is_none_or(|port| endpoint.ports.contains(&port));
+    let serves = |endpoint: &&Endpoint| port.is_none_or(|port| endpoint.ports.contains(&port));
     let serving: Vec<_> = endpoints.iter().filter(serves).collect();
     if serving.is_empty() {
         let text = format!("no pod in {place} serves the port");

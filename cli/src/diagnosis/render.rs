@@ -5,7 +5,7 @@ use std::{
     io::{self, IsTerminal},
 };
 
-use super::{Hop, Place, State, Verdict, first_broken, verdict};
+use super::{Hop, Place, State, Verdict, first_broken, first_warning, verdict};
 use crate::text::{escaped, escaped_lines};
 
 /// Whether colours may be used.
@@ -13,7 +13,8 @@ use crate::text::{escaped, escaped_lines};
 pub(crate) enum Style {
     /// No.
     Plain,
-    /// What is broken first is red.
+    /// What is broken first is red, and what is broken for that reason; what
+    /// something else stands in for is yellow.
     Coloured,
 }
 
@@ -34,26 +35,35 @@ pub(crate) fn text(title: &str, hops: &[Hop], style: Style) -> String {
     let mut out = format!("{}\n", escaped_lines(title));
     let first = first_broken(hops);
     for (at, hop) in hops.iter().enumerate() {
-        let red = style == Style::Coloured && first == Some(at);
+        let colour = match style {
+            Style::Plain => None,
+            Style::Coloured => colour(hop.state, first == Some(at)),
+        };
         // Writing to a String cannot fail.
-        let _ = write_hop(&mut out, hop, red);
+        let _ = write_hop(&mut out, hop, colour);
     }
-    let _ = writeln!(out, "\n{}", conclusion(hops, first));
+    let _ = writeln!(out, "\n{}", conclusion(hops));
     out
 }
 
-fn write_hop(out: &mut String, hop: &Hop, red: bool) -> std::fmt::Result {
+const fn colour(state: State, is_first: bool) -> Option<&'static str> {
+    match state {
+        State::Broken if is_first => Some(RED),
+        State::Follows => Some(RED),
+        State::Warning => Some(YELLOW),
+        State::Good | State::Broken | State::Unknown => None,
+    }
+}
+
+fn write_hop(out: &mut String, hop: &Hop, colour: Option<&str>) -> std::fmt::Result {
     let mark = match hop.state {
         State::Good => "√",
         State::Broken => "×",
         State::Follows => "↳",
+        State::Warning => "!",
         State::Unknown => "?",
     };
-    let (on, off) = if red {
-        ("\u{1b}[31m", "\u{1b}[0m")
-    } else {
-        ("", "")
-    };
+    let (on, off) = colour.map_or(("", ""), |colour| (colour, RESET));
     let place = match hop.about.as_str() {
         "" => place(hop.place).to_owned(),
         about => format!("{} ({})", place(hop.place), escaped(about)),
@@ -88,15 +98,24 @@ const fn place(place: Place) -> &'static str {
     }
 }
 
-fn conclusion(hops: &[Hop], first: Option<usize>) -> String {
-    match (verdict(hops), first.and_then(|at| hops.get(at))) {
-        (Verdict::Good, _) => "Everything on the way works.".into(),
-        (Verdict::Broken, Some(hop)) => format!("Broken at: {}.", place(hop.place)),
-        (Verdict::Broken | Verdict::Unknown, _) => {
+fn conclusion(hops: &[Hop]) -> String {
+    let at = |at: Option<usize>| at.map_or("", |at| place(hops[at].place));
+    match verdict(hops) {
+        Verdict::Good => "Everything on the way works.".into(),
+        Verdict::Broken => format!("Broken at: {}.", at(first_broken(hops))),
+        Verdict::Degraded => format!(
+            "Broken at: {}. Something else stands in for it.",
+            at(first_warning(hops))
+        ),
+        Verdict::Unknown => {
             "Nothing that was seen is broken, but not everything could be seen.".into()
         }
     }
 }
+
+const RED: &str = "\u{1b}[31m";
+const YELLOW: &str = "\u{1b}[33m";
+const RESET: &str = "\u{1b}[0m";
 
 #[cfg(test)]
 mod tests {
@@ -132,6 +151,17 @@ mod tests {
         assert!(coloured.contains("\u{1b}[31m× Gateway"));
         assert!(coloured.ends_with("Broken at: Gateway.\n"));
         assert!(!text("t", &hops, Style::Plain).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_something_else_stands_in_for_is_yellow_and_not_called_well() {
+        let hops = [
+            hop(Place::Route, State::Good),
+            hop(Place::Gateway, State::Warning),
+        ];
+        let coloured = text("t", &hops, Style::Coloured);
+        assert!(coloured.contains("\u{1b}[33m! Gateway"), "{coloured}");
+        assert!(coloured.ends_with("Broken at: Gateway. Something else stands in for it.\n"));
     }
 
     #[test]

@@ -95,6 +95,7 @@ fn local_backend(name: &str, service: Option<Service>) -> Backend {
     Backend {
         namespace: "shop".into(),
         name: name.into(),
+        port: Some(80),
         weight: 1,
         service: Ok(service),
         way: Way::Local(Ok(Vec::new())),
@@ -518,6 +519,7 @@ const UNREAD: &[(Place, Break)] = &[
     (Place::Control, |f| f.control = Err("no".into())),
     (Place::Service, |f| call(f).service = Err("no".into())),
     (Place::Route, |f| call(f).split = Err("no".into())),
+    (Place::Route, |f| call(f).routes = Err("no".into())),
     (Place::Link, |f| f.links = Err("no".into())),
     (Place::Link, |f| f.roots = Err("no".into())),
     (Place::Link, |f| f.cluster = Err("no".into())),
@@ -584,6 +586,7 @@ fn every_backend_of_a_split_is_looked_at() {
     call(&mut facts).backends.push(web);
     sidecar(&mut facts).backends.push(BackendProbe {
         service: "shop/web".into(),
+        port: 80,
         known: true,
         endpoints: 1,
         tried: vec![attempt(Outcome::Unmeshed)],
@@ -602,7 +605,7 @@ fn a_probe_page_of_a_newer_program_is_read_as_far_as_it_is_known() {
     let page = r#"{"clock": 5, "certificate": null, "new": 1, "kind": "service", "backends":
         [{"service": "shop/web", "tried": [{"endpoint": "a", "outcome": "maybe"}]}]}"#;
     let page: SidecarProbe = serde_json::from_str(page).unwrap();
-    let backend = page.backend("shop", "web").unwrap();
+    let backend = page.backend("shop", "web", Some(80)).unwrap();
     assert_eq!(backend.tried[0].outcome, Outcome::Unknown);
     assert!(!backend.known);
 }

@@ -116,6 +116,12 @@ fn cluster_rules() -> Value {
             "resources": ["httproutes"],
             "verbs": ["get", "list", "watch"],
         },
+        // What becomes of them.
+        {
+            "apiGroups": ["gateway.networking.k8s.io"],
+            "resources": ["httproutes/status"],
+            "verbs": ["patch"],
+        },
         {
             "apiGroups": ["mesh.dev"],
             "resources": [
@@ -131,6 +137,17 @@ fn cluster_rules() -> Value {
             "apiGroups": ["mesh.dev"],
             "resources": ["links/status"],
             "verbs": ["get", "patch", "update"],
+        },
+        // What becomes of policies.
+        {
+            "apiGroups": ["mesh.dev"],
+            "resources": [
+                "servers/status",
+                "authorizationpolicies/status",
+                "meshtlsauthentications/status",
+                "networkauthentications/status",
+            ],
+            "verbs": ["patch"],
         },
         // The condition of Services that ask to be exported.
         {"apiGroups": [""], "resources": ["services/status"], "verbs": ["patch"]},

@@ -7,12 +7,12 @@ use k8s_openapi::{
     api::core::v1::{Container, Namespace, Pod as KubePod, Probe},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 use mesh_api::{
     names,
     policy::{
         AuthenticationReference, AuthorizationPolicy, IdentityReference, LabelExpression,
-        MeshTLSAuthentication, NetworkAuthentication, NetworkRange, PodSelector,
+        MeshTLSAuthentication, NetworkAuthentication, NetworkRange, PodSelector, PolicyStatus,
         Server as KubeServer, TargetReference,
     },
 };
@@ -23,8 +23,11 @@ use mesh_core::{
     inbound::GRPC_HEALTH,
 };
 
+use super::Name;
 use crate::policy::{
-    Authorization, ClientsRef, Condition, PodFacts, Policies, PortRef, Selector, Server, Target,
+    Authorization, ClientsRef, Condition, Kind, PodFacts, Policies, PortRef, Selector, Server,
+    Target,
+    status::{self, Effect, Problem, Told},
 };
 
 /// The API group of our own kinds.
@@ -70,8 +73,9 @@ pub(crate) fn policies(objects: &PolicyObjects, local: &TrustDomain) -> Policies
     for object in &objects.networks {
         reader.networks(object);
     }
-    let unresolved: Vec<String> = reader.policies.unresolved().collect();
-    reader.policies.problems.extend(unresolved);
+    for (name, problem) in reader.policies.unresolved() {
+        reader.problem((Kind::AuthorizationPolicy, name), problem);
+    }
     reader.policies
 }
 
@@ -84,8 +88,9 @@ impl Reader<'_> {
     fn namespace(&mut self, object: &Namespace) {
         if let Some(text) = object.annotations().get(names::DEFAULT_INBOUND_POLICY) {
             let policy = text.parse::<DefaultPolicy>().unwrap_or_else(|error| {
-                let what = format!("Namespace {}", object.name_any());
-                self.problem(&what, &format!("{error}: nobody is admitted"));
+                let namespace = object.name_any();
+                let problem = format!("Namespace {namespace}: {error}: nobody is admitted");
+                self.policies.bad_defaults.insert(problem);
                 DefaultPolicy::Deny
             });
             self.policies.defaults.insert(object.name_any(), policy);
@@ -93,12 +98,11 @@ impl Reader<'_> {
     }
 
     fn server(&mut self, object: &KubeServer) {
-        let namespace = object.namespace().unwrap_or_default();
-        let name = object.name_any();
-        let what = format!("Server {namespace}/{name}");
+        let what = self.told(Kind::Server, object, object.status.as_ref());
+        let (namespace, name) = what.1.clone();
         let port = match port_ref(&object.spec.port) {
             Ok(port) => port,
-            Err(reason) => return self.problem(&what, reason),
+            Err(reason) => return self.problem(what, invalid(reason)),
         };
         let server = match understood(object) {
             Ok((pods, protocol, access)) => Server {
@@ -111,7 +115,8 @@ impl Reader<'_> {
             },
             // Of whichever pods it is about, it must not be open.
             Err(reason) => {
-                self.problem(&what, &format!("{reason}: its port is closed in all pods"));
+                let reason = format!("{reason}: its port is closed in all pods");
+                self.problem(what, invalid(reason));
                 Server {
                     name,
                     pods: Selector::default(),
@@ -127,6 +132,7 @@ impl Reader<'_> {
     }
 
     fn authorization(&mut self, object: &AuthorizationPolicy) {
+        let what = self.told(Kind::AuthorizationPolicy, object, object.status.as_ref());
         let namespace = object.namespace().unwrap_or_default();
         let mut authorization = Authorization {
             name: object.name_any(),
@@ -146,10 +152,7 @@ impl Reader<'_> {
                 let list = self.policies.authorizations.entry(namespace).or_default();
                 list.push(authorization);
             }
-            Err(reason) => {
-                let what = format!("AuthorizationPolicy {namespace}/{}", object.name_any());
-                self.problem(&what, &format!("{reason}: it admits nobody"));
-            }
+            Err(reason) => self.problem(what, invalid(format!("{reason}: it admits nobody"))),
         }
     }
 
@@ -184,18 +187,15 @@ impl Reader<'_> {
     }
 
     fn mesh_tls(&mut self, object: &MeshTLSAuthentication) {
+        let what = self.told(Kind::MeshTlsAuthentication, object, object.status.as_ref());
         let namespace = object.namespace().unwrap_or_default();
-        let what = format!("MeshTLSAuthentication {namespace}/{}", object.name_any());
         let named = object.spec.identities.iter();
         let named = named.map(|text| self.pattern(text));
         let references = object.spec.identity_refs.iter();
         let references = references.map(|reference| self.referred(reference, &namespace));
         let (good, bad) = sorted_out(named.chain(references));
-        for reason in bad {
-            self.problem(&what, &format!("{reason}: left out"));
-        }
-        let name = (namespace, object.name_any());
-        self.policies.mesh_tls.insert(name, good);
+        self.left_out(&what, bad, good.is_empty());
+        self.policies.mesh_tls.insert(what.1, good);
     }
 
     fn pattern(&self, text: &str) -> Result<IdentityPattern, String> {
@@ -241,19 +241,56 @@ impl Reader<'_> {
     }
 
     fn networks(&mut self, object: &NetworkAuthentication) {
-        let namespace = object.namespace().unwrap_or_default();
-        let what = format!("NetworkAuthentication {namespace}/{}", object.name_any());
+        let what = self.told(Kind::NetworkAuthentication, object, object.status.as_ref());
         let (good, bad) = sorted_out(object.spec.networks.iter().map(network));
-        for reason in bad {
-            self.problem(&what, &format!("{reason}: left out"));
-        }
-        let name = (namespace, object.name_any());
-        self.policies.networks.insert(name, good);
+        self.left_out(&what, bad, good.is_empty());
+        self.policies.networks.insert(what.1, good);
     }
 
-    fn problem(&mut self, what: &str, reason: &str) {
-        self.policies.problems.insert(format!("{what}: {reason}"));
+    /// Notes an object, of which nothing is wrong so far.
+    fn told<K>(&mut self, kind: Kind, object: &K, status: Option<&PolicyStatus>) -> Which
+    where
+        K: ResourceExt,
+    {
+        let name = (object.namespace().unwrap_or_default(), object.name_any());
+        let which = (kind, name);
+        let told = Told {
+            version: object.meta().resource_version.clone(),
+            generation: object.meta().generation,
+            standing: status
+                .map(|status| status.conditions.clone())
+                .unwrap_or_default(),
+            problems: Vec::new(),
+        };
+        self.policies.told.insert(which.clone(), told);
+        which
     }
+
+    fn problem(&mut self, which: Which, problem: Problem) {
+        if let Some(told) = self.policies.told.get_mut(&which) {
+            told.problems.push(problem);
+        }
+    }
+
+    /// Notes what is left out of a list.
+    fn left_out(&mut self, which: &Which, reasons: Vec<String>, nothing_is_left: bool) {
+        let effect = if nothing_is_left {
+            Effect::Refused
+        } else {
+            Effect::Partial
+        };
+        for reason in reasons {
+            let problem = Problem::new(effect, status::INVALID, format!("{reason}: left out"));
+            self.problem(which.clone(), problem);
+        }
+    }
+}
+
+/// An object.
+type Which = (Kind, Name);
+
+fn invalid(reason: impl Into<String>) -> Problem {
+    Problem::new(Effect::Refused, status::INVALID, reason.into())
 }
 
 const ONE_NETWORK: &str = "at most one NetworkAuthentication can be required";

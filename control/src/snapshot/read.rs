@@ -27,7 +27,7 @@ use super::{
     Export, Member, Mirror, Name, Pod, PolicyObjects, Said, Service, ServicePort, Slice, Snapshot,
     Split, Standing,
     policy::{pod_facts, policies},
-    routes::routes,
+    routes::{Routes, routes},
 };
 
 /// Ports on which the server usually speaks first, or that are no HTTP.
@@ -79,6 +79,10 @@ pub(crate) fn read(
             endpoints.entry(name).or_default().push(slice(object));
         }
     }
+    let Routes {
+        attached,
+        objects: route_objects,
+    } = routes(&objects.routes);
     Snapshot {
         services,
         service_ips,
@@ -86,7 +90,8 @@ pub(crate) fn read(
         pods,
         pod_ips,
         splits: splits(&objects.splits),
-        routes: routes(&objects.routes),
+        routes: attached,
+        route_objects,
         links: links(&objects.links, cluster, trust_domain, roots),
         reserved: reserved(objects),
         policies: objects

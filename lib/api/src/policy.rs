@@ -4,10 +4,12 @@
 //! Fields are texts where a program could have narrower types: an object that
 //! says something unknown must not keep the others from being read. Schemas
 //! are narrow, so that the API server refuses it in the first place.
+//!
+//! What mesh-control makes of an object is in its status.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::apimachinery::pkg::{apis::meta::v1::Condition, util::intstr::IntOrString};
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -20,10 +22,12 @@ use serde::{Deserialize, Serialize};
     version = "v1alpha1",
     kind = "Server",
     plural = "servers",
+    status = "PolicyStatus",
     namespaced,
     derive = "PartialEq",
     printcolumn = r#"{"name":"Port","type":"string","jsonPath":".spec.port"}"#,
-    printcolumn = r#"{"name":"Access","type":"string","jsonPath":".spec.accessPolicy"}"#
+    printcolumn = r#"{"name":"Access","type":"string","jsonPath":".spec.accessPolicy"}"#,
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ServerSpec {
@@ -41,6 +45,16 @@ pub struct ServerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "access_schema")]
     pub access_policy: Option<String>,
+}
+
+/// What mesh-control makes of an object.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PolicyStatus {
+    /// `Accepted`: whether it does what it says; `PartiallyInvalid`: a part of
+    /// it does not.
+    #[serde(default)]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
 }
 
 /// Pods by their labels; all conditions must hold.
@@ -76,8 +90,10 @@ pub struct LabelExpression {
     version = "v1alpha1",
     kind = "AuthorizationPolicy",
     plural = "authorizationpolicies",
+    status = "PolicyStatus",
     namespaced,
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorizationPolicySpec {
@@ -125,8 +141,10 @@ pub struct AuthenticationReference {
     version = "v1alpha1",
     kind = "MeshTLSAuthentication",
     plural = "meshtlsauthentications",
+    status = "PolicyStatus",
     namespaced,
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MeshTLSAuthenticationSpec {
@@ -164,8 +182,10 @@ pub struct IdentityReference {
     version = "v1alpha1",
     kind = "NetworkAuthentication",
     plural = "networkauthentications",
+    status = "PolicyStatus",
     namespaced,
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Accepted","type":"string","jsonPath":".status.conditions[?(@.type==\"Accepted\")].status"}"#
 )]
 pub struct NetworkAuthenticationSpec {
     /// The client's address is in one of these.
@@ -221,6 +241,25 @@ fn identity_kind_schema(_: &mut SchemaGenerator) -> Schema {
     one_of(&["ServiceAccount", "Namespace"])
 }
 
+/// As the API server has it for its own kinds.
+fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "items": {
+            "type": "object",
+            "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+            "properties": {
+                "type": {"type": "string"},
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+                "reason": {"type": "string"},
+                "message": {"type": "string"},
+                "observedGeneration": {"type": "integer", "format": "int64"},
+                "lastTransitionTime": {"type": "string", "format": "date-time"},
+            },
+        },
+    })
+}
+
 fn one_of(values: &[&str]) -> Schema {
     json_schema!({"type": "string", "enum": values})
 }
@@ -260,5 +299,26 @@ mod tests {
             true
         );
         assert_eq!(spec["required"], json!(["podSelector", "port"]));
+    }
+
+    #[test]
+    fn every_kind_has_a_status_that_is_written_apart_from_the_object() {
+        let definitions = [
+            Server::crd(),
+            AuthorizationPolicy::crd(),
+            MeshTLSAuthentication::crd(),
+            NetworkAuthentication::crd(),
+        ];
+        for definition in definitions {
+            let definition = serde_json::to_value(definition).unwrap();
+            let version = &definition["spec"]["versions"][0];
+            assert_eq!(version["subresources"], json!({"status": {}}));
+            let conditions = "/schema/openAPIV3Schema/properties/status/properties/conditions";
+            let conditions = version.pointer(conditions).unwrap();
+            assert_eq!(
+                conditions["items"]["properties"]["status"]["type"],
+                "string"
+            );
+        }
     }
 }

@@ -5,11 +5,16 @@
 //! it; here every field may be missing, and words that are not known are kept,
 //! so that one odd route cannot hide the others.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition as KubeCondition;
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The value of a parent's or backend's `kind` that means a Service.
 pub const SERVICE_KIND: &str = "Service";
+
+/// What we are called in the status of a route.
+pub const CONTROLLER_NAME: &str = "mesh.dev/control";
 
 /// Rules for the HTTP requests that go to Services.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +24,7 @@ pub const SERVICE_KIND: &str = "Service";
     kind = "HTTPRoute",
     plural = "httproutes",
     schema = "disabled",
+    status = "HttpRouteStatus",
     namespaced
 )]
 #[serde(rename_all = "camelCase", default)]
@@ -29,19 +35,48 @@ pub struct HttpRouteSpec {
     pub rules: Vec<HttpRouteRule>,
 }
 
+/// What controllers say of a route.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HttpRouteStatus {
+    /// A [`RouteParentStatus`] for each parent and controller. They are kept as
+    /// they are written: those of others are not ours to understand or change.
+    pub parents: Vec<Value>,
+}
+
+/// What one controller says of a route, as far as one parent is concerned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteParentStatus {
+    /// The parent, as the route names it.
+    pub parent_ref: ParentRef,
+    /// The controller; ours is [`CONTROLLER_NAME`].
+    pub controller_name: String,
+    /// `Accepted`, `ResolvedRefs`, `PartiallyInvalid`.
+    #[serde(default)]
+    pub conditions: Vec<KubeCondition>,
+}
+
 /// What a route is attached to: of interest are Services.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ParentRef {
     /// The API group; missing means the Gateway API's own, empty means core.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Missing means a Gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// The namespace, if not the route's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The name.
     pub name: String,
+    /// The name of the only port that is meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
     /// The only port that is meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
 }
 
@@ -57,6 +92,12 @@ pub struct HttpRouteRule {
     pub backend_refs: Vec<HttpBackendRef>,
     /// How long that may take.
     pub timeouts: HttpRouteTimeouts,
+    /// When a request is tried again; not supported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Value>,
+    /// Which requests stay with one endpoint; not supported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_persistence: Option<Value>,
 }
 
 /// Conditions that must all hold.
@@ -186,10 +227,12 @@ pub struct HttpBackendRef {
 
 /// Durations as the Gateway API writes them (`1h30m`, `500ms`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct HttpRouteTimeouts {
     /// For everything, attempts at other endpoints too.
     pub request: Option<String>,
+    /// For one attempt; not supported.
+    pub backend_request: Option<String>,
 }
 
 impl ParentRef {
@@ -238,7 +281,7 @@ mod tests {
                     "timeouts": {"request": "10s", "backendRequest": "2s"},
                 }],
             },
-            "status": {"parents": []},
+            "status": {"parents": [{"controllerName": "example.com/other", "odd": 1}]},
         }))
         .unwrap();
         let services = route.spec.parent_refs.iter().map(ParentRef::is_service);
@@ -246,6 +289,8 @@ mod tests {
         let rule = &route.spec.rules[0];
         assert!(rule.backend_refs[0].is_service());
         assert_eq!(rule.timeouts.request.as_deref(), Some("10s"));
+        let others = route.status.unwrap().parents;
+        assert_eq!(others[0]["odd"], 1);
         let rewrite = rule.filters[0].url_rewrite.as_ref().unwrap();
         let path = rewrite.path.as_ref().unwrap();
         assert_eq!(path.replace_prefix_match.as_deref(), Some("/v2"));

@@ -1,11 +1,12 @@
 //! HTTP routes of a Service, as the Gateway API has them, and which of their
 //! rules a request is for.
 //!
-//! How a rule is told from others is in [`matching`], what it does to messages
-//! in [`filter`].
+//! How a rule is told from others is in [`matching`], with the expressions of
+//! [`pattern`]; what it does to messages is in [`filter`].
 
 pub mod filter;
 pub mod matching;
+pub mod pattern;
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 

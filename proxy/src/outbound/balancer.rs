@@ -118,6 +118,51 @@ impl EndpointState {
     }
 }
 
+/// Endpoints that one request or connection has been to in vain.
+#[derive(Default)]
+pub(crate) struct Tried(Vec<Arc<EndpointState>>);
+
+impl Tried {
+    pub(crate) fn add(&mut self, endpoint: Arc<EndpointState>) {
+        self.0.push(endpoint);
+    }
+
+    fn has(&self, endpoint: &Arc<EndpointState>) -> bool {
+        self.0.iter().any(|tried| Arc::ptr_eq(tried, endpoint))
+    }
+}
+
+/// Which endpoints are good enough, the choosiest first. One that has failed
+/// this very request may be usable again by the next attempt, and still is not
+/// the one to try next: a pod that swallows everything fails slowly, and looks
+/// idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choosy {
+    /// Usable, and not tried yet.
+    Fresh,
+    Usable,
+    /// Not tried yet. All are down: the least bad is better than giving up.
+    Untried,
+    Any,
+}
+
+impl Choosy {
+    pub(crate) const ALL: [Self; 4] = [Self::Fresh, Self::Usable, Self::Untried, Self::Any];
+
+    fn takes(self, endpoint: &Arc<EndpointState>, tried: &Tried, now: Instant) -> bool {
+        match self {
+            Self::Fresh => endpoint.is_usable(now) && !tried.has(endpoint),
+            Self::Usable => endpoint.is_usable(now),
+            Self::Untried => !tried.has(endpoint),
+            Self::Any => true,
+        }
+    }
+
+    const fn wants_usable(self) -> bool {
+        matches!(self, Self::Fresh | Self::Usable)
+    }
+}
+
 /// A request under way.
 pub(crate) struct Pending(Arc<EndpointState>);
 
@@ -157,31 +202,30 @@ impl Balancer {
         self.endpoints.iter().map(|state| state.endpoint())
     }
 
-    /// Whether there is nothing that could be tried.
-    pub(crate) fn is_empty(&self) -> bool {
-        let has_fallback = self.fallback.as_ref().is_some_and(|last| last.is_stale);
-        self.endpoints.is_empty() && !has_fallback
+    /// Whether there is an endpoint that is good enough.
+    pub(crate) fn has(&self, choosy: Choosy, tried: &Tried, now: Instant) -> bool {
+        let takes = |endpoint: &Arc<EndpointState>| choosy.takes(endpoint, tried, now);
+        self.endpoints.iter().any(takes) || self.fallback(now).is_some_and(takes)
     }
 
-    pub(crate) fn is_usable(&self, now: Instant) -> bool {
-        let any = self
-            .endpoints
-            .iter()
-            .any(|endpoint| endpoint.is_usable(now));
-        any || self.fallback(now).is_some_and(|last| last.is_usable(now))
+    /// The next endpoint, as good as there is; what stands for all of them
+    /// first, if it is its turn and usable.
+    pub(crate) fn pick(&self, tried: &Tried, now: Instant) -> Option<Arc<EndpointState>> {
+        let mut levels = Choosy::ALL.into_iter();
+        levels.find_map(|choosy| self.pick_at(choosy, tried, now))
     }
 
-    /// The better of two random endpoints among those that are usable, or
-    /// among all if none is.
-    pub(crate) fn pick(&self, now: Instant) -> Option<Arc<EndpointState>> {
-        if let Some(fallback) = self.fallback(now).filter(|last| last.is_usable(now)) {
+    /// The better of two random endpoints among those that are good enough.
+    fn pick_at(&self, choosy: Choosy, tried: &Tried, now: Instant) -> Option<Arc<EndpointState>> {
+        let takes = |endpoint: &&Arc<EndpointState>| choosy.takes(endpoint, tried, now);
+        let fallback = self.fallback(now).filter(takes);
+        if let Some(fallback) = fallback
+            && choosy.wants_usable()
+        {
             return Some(fallback.clone());
         }
-        let endpoints = self.endpoints.iter();
-        let mut candidates: Vec<_> = endpoints.clone().filter(|e| e.is_usable(now)).collect();
-        if candidates.is_empty() {
-            candidates = endpoints.chain(self.fallback(now)).collect();
-        }
+        let candidates = self.endpoints.iter().filter(takes);
+        let candidates: Vec<_> = candidates.chain(fallback).collect();
         let load = |at: usize| candidates.get(at).map_or(f64::MAX, |e| e.load(now));
         let dice: (u32, u32) = rand::random();
         let dice = (dice.0 as usize, dice.1 as usize);

@@ -16,7 +16,7 @@ use mesh_core::route::{
 use mesh_dataplane::peer::Body;
 
 use super::{
-    balancer::EndpointState,
+    balancer::{Choosy, EndpointState, Tried},
     target::{Kind, Route, State},
 };
 use crate::{body::answer, metrics::Metrics};
@@ -55,14 +55,15 @@ pub(super) enum Instead<'a> {
     },
 }
 
-/// What becomes of the request `head` now.
+/// What becomes of the request `head` now, after it was `tried` elsewhere.
 pub(super) fn decide<'a>(
     state: &'a State,
     head: &Parts,
+    tried: &Tried,
     now: Instant,
 ) -> Result<Sending<'a>, Instead<'a>> {
-    let (Some(routes), Kind::Service { route_backends, .. }) = (routes(state), &state.kind) else {
-        let (backend, endpoint) = state.pick(now).ok_or(Instead::NoEndpoint)?;
+    let (Some(routes), Kind::Service { routed, .. }) = (routes(state), &state.kind) else {
+        let (backend, endpoint) = state.pick(tried, now).ok_or(Instead::NoEndpoint)?;
         return Ok(Sending {
             backend,
             endpoint,
@@ -89,10 +90,13 @@ pub(super) fn decide<'a>(
         }
         Action::Forward(forward) => forward,
     };
-    let backend = backend(forward, route_backends, now)?;
+    let backend = backend(forward, routed, tried, now)?;
     Ok(Sending {
         backend,
-        endpoint: backend.balancer.pick(now).ok_or(Instead::NoEndpoint)?,
+        endpoint: backend
+            .balancer
+            .pick(tried, now)
+            .ok_or(Instead::NoEndpoint)?,
         changes: Some(Changes { picked, forward }),
     })
 }
@@ -126,18 +130,16 @@ fn request_head(head: &Parts) -> RequestHead<'_> {
 fn backend<'a>(
     forward: &Forward,
     backends: &'a [Route],
+    tried: &Tried,
     now: Instant,
 ) -> Result<&'a Route, Instead<'a>> {
     let dice = rand::random();
-    let choose = |available: &dyn Fn(&Route) -> bool| {
-        forward.choose(|at| backends.get(at).is_some_and(available), dice)
-    };
-    let choice = match choose(&|backend| backend.balancer.is_usable(now)) {
-        // All are down: the least bad is better than giving up.
-        Choice::Unavailable => choose(&|backend| !backend.balancer.is_empty()),
-        choice => choice,
-    };
-    match choice {
+    let choices = Choosy::ALL.into_iter().map(|choosy| {
+        let has = |backend: &Route| backend.balancer.has(choosy, tried, now);
+        forward.choose(|at| backends.get(at).is_some_and(has), dice)
+    });
+    let mut possible = choices.filter(|choice| *choice != Choice::Unavailable);
+    match possible.next().unwrap_or(Choice::Unavailable) {
         Choice::Backend(at) => backends.get(at).ok_or(Instead::MissingBackend),
         Choice::Missing => Err(Instead::MissingBackend),
         Choice::Unavailable => Err(Instead::NoEndpoint),
@@ -308,7 +310,7 @@ mod tests {
     /// The port that a request goes to.
     fn sent(state: &State, uri: &str, now: Instant) -> Result<u16, u16> {
         let head = head(uri);
-        match decide(state, &head, now) {
+        match decide(state, &head, &Tried::default(), now) {
             Ok(sending) => Ok(sending.endpoint.endpoint().address.port()),
             Err(instead) => Err(instead.answer(&Metrics::default()).status().as_u16()),
         }
@@ -325,7 +327,7 @@ mod tests {
         let state = states.state(destination(ordered(), &[1], &[2]), now);
         assert_eq!(sent(&state, "http://web/", now), Ok(1));
         let head = head("http://web/");
-        let first = decide(&state, &head, now).ok().unwrap();
+        let first = decide(&state, &head, &Tried::default(), now).ok().unwrap();
         first.endpoint.failed(now);
         assert_eq!(sent(&state, "http://web/", now), Ok(2));
         let empty = states.state(destination(ordered(), &[], &[2]), now);
@@ -335,10 +337,30 @@ mod tests {
     }
 
     #[test]
+    fn r3_the_next_attempt_goes_to_another_backend_than_the_one_that_failed() {
+        let (states, now) = (States::default(), Instant::now());
+        for distribution in [Distribution::FirstAvailable, Distribution::RandomAvailable] {
+            let forward = forward(distribution, &[Some(0), Some(1)]);
+            let rules = vec![rule("/", Action::Forward(forward))];
+            let state = states.state(destination(rules, &[1], &[2]), now);
+            let (head, mut tried) = (head("http://web/"), Tried::default());
+            let mut next = || {
+                let sending = decide(&state, &head, &tried, now).ok().unwrap();
+                let port = sending.endpoint.endpoint().address.port();
+                tried.add(sending.endpoint);
+                port
+            };
+            let mut ports = [next(), next()];
+            ports.sort_unstable();
+            assert_eq!(ports, [1, 2], "{distribution:?}");
+        }
+    }
+
+    #[test]
     fn what_is_learnt_of_an_endpoint_is_known_to_every_rule_and_to_tcp() {
         let (states, now) = (States::default(), Instant::now());
         let state = states.state(destination(ordered(), &[1], &[2, 3]), now);
-        let (_, west) = state.pick(now).unwrap();
+        let (_, west) = state.pick(&Tried::default(), now).unwrap();
         west.failed(now);
         let only_west = vec![rule(
             "/",
@@ -368,7 +390,7 @@ mod tests {
         let plain = states.state(destination(Vec::new(), &[1], &[2]), now);
         assert_eq!(sent(&plain, "http://web/else", now), Ok(2));
         // Opaque connections know no routes.
-        let opaque = state.pick(now).unwrap().1;
+        let opaque = state.pick(&Tried::default(), now).unwrap().1;
         assert_eq!(opaque.endpoint().address.port(), 2);
     }
 
@@ -389,7 +411,11 @@ mod tests {
         rule.request_headers = HeaderChanges::new(vec![added], vec![], vec![]).unwrap();
         let state = states.state(destination(vec![rule], &[1], &[2]), now);
         let head = head("http://web/v1/a?b=c");
-        let changes = decide(&state, &head, now).ok().unwrap().changes.unwrap();
+        let changes = decide(&state, &head, &Tried::default(), now)
+            .ok()
+            .unwrap()
+            .changes
+            .unwrap();
         let mut request = crate::body::clone_head(&head);
         changes.apply(&mut request);
         assert_eq!(request.uri(), "http://web/v2/a?b=c");
@@ -411,7 +437,7 @@ mod tests {
         let rules = vec![rule("/", Action::Redirect(redirect))];
         let state = states.state(destination(rules, &[1], &[2]), now);
         let head = head("http://web/a");
-        let instead = decide(&state, &head, now).err().unwrap();
+        let instead = decide(&state, &head, &Tried::default(), now).err().unwrap();
         let response = instead.answer(&Metrics::default());
         assert_eq!(response.status(), StatusCode::MOVED_PERMANENTLY);
         assert_eq!(response.headers()[LOCATION], "https://web/a");

@@ -15,7 +15,7 @@ use mesh_core::{
 };
 use tokio::sync::watch;
 
-use super::balancer::{Balancer, EndpointState, Fallback, Reach};
+use super::balancer::{Balancer, Choosy, EndpointState, Fallback, Reach, Tried};
 use crate::metrics::BackendLabels;
 
 /// What an address means at one time.
@@ -34,7 +34,8 @@ pub(crate) enum Kind {
         own: Vec<Route>,
         /// What HTTP requests are led by instead, if there is any route.
         routes: HttpRoutes,
-        route_backends: Vec<Route>,
+        route_backends: Vec<Backend>,
+        routed: Vec<Route>,
     },
 }
 
@@ -61,26 +62,23 @@ impl Target {
 }
 
 impl State {
-    /// The endpoint for the next request, and its route; none if no backend
-    /// has any endpoint that may be tried.
-    pub(crate) fn pick(&self, now: Instant) -> Option<(&Route, Arc<EndpointState>)> {
+    /// The endpoint for the next attempt after those that were `tried`, and its
+    /// route; none if no backend has any endpoint.
+    pub(crate) fn pick(&self, tried: &Tried, now: Instant) -> Option<(&Route, Arc<EndpointState>)> {
         match &self.kind {
             Kind::Unknown | Kind::UndefinedPort => None,
-            Kind::Pod(route) => Some((route, route.balancer.pick(now)?)),
+            Kind::Pod(route) => Some((route, route.balancer.pick(tried, now)?)),
             Kind::Service {
                 distribution,
                 backends,
                 own,
                 ..
             } => {
-                let usable = |route: &Route| route.balancer.is_usable(now);
-                let route = choose(*distribution, backends, own, usable)
-                    // All are down: the least bad is better than giving up.
-                    .or_else(|| {
-                        let any = |route: &Route| !route.balancer.is_empty();
-                        choose(*distribution, backends, own, any)
-                    })?;
-                Some((route, route.balancer.pick(now)?))
+                let route = Choosy::ALL.into_iter().find_map(|choosy| {
+                    let has = |route: &Route| route.balancer.has(choosy, tried, now);
+                    choose(*distribution, backends, own, has)
+                })?;
+                Some((route, route.balancer.pick(tried, now)?))
             }
         }
     }
@@ -184,7 +182,8 @@ impl States {
                         own: service.backends.iter().map(&mut route).collect(),
                         backends: service.backends,
                         routes: service.routes,
-                        route_backends: service.route_backends.iter().map(route).collect(),
+                        routed: service.route_backends.iter().map(route).collect(),
+                        route_backends: service.route_backends,
                     },
                     protocol: service.protocol,
                 }
@@ -259,7 +258,7 @@ mod tests {
 
     fn picked(state: &State, now: Instant) -> Option<u16> {
         state
-            .pick(now)
+            .pick(&Tried::default(), now)
             .map(|(_, endpoint)| endpoint.endpoint().address.port())
     }
 
@@ -269,7 +268,7 @@ mod tests {
         let state = states.state(service(&[("web-east", &[1]), ("web", &[2])]), now);
         assert_eq!(picked(&state, now), Some(1));
 
-        let (_, east) = state.pick(now).unwrap();
+        let (_, east) = state.pick(&Tried::default(), now).unwrap();
         east.failed(now);
         assert_eq!(picked(&state, now), Some(2));
 
@@ -327,7 +326,7 @@ mod tests {
             states.state(destination, now)
         };
         let heard = east(|_| ());
-        heard.pick(now).unwrap().1.refused(now);
+        heard.pick(&Tried::default(), now).unwrap().1.refused(now);
         assert_eq!(picked(&heard, now), Some(99), "before the next backend");
         let stale = east(|east| east.is_stale = true);
         assert_eq!(picked(&stale, now), Some(99), "the refusal is remembered");
@@ -344,7 +343,7 @@ mod tests {
     fn r13_when_all_are_down_one_is_tried_all_the_same() {
         let (states, now) = (States::default(), Instant::now());
         let state = states.state(service(&[("web", &[1])]), now);
-        state.pick(now).unwrap().1.failed(now);
+        state.pick(&Tried::default(), now).unwrap().1.failed(now);
         assert_eq!(picked(&state, now), Some(1));
     }
 
@@ -355,9 +354,9 @@ mod tests {
         let Kind::Service { own, .. } = &state.kind else {
             unreachable!("a service");
         };
-        own[0].balancer.pick(now).unwrap();
+        own[0].balancer.pick(&Tried::default(), now).unwrap();
         let first = states.state(service(&[("web", &[1])]), now);
-        let (_, before) = first.pick(now).unwrap();
+        let (_, before) = first.pick(&Tried::default(), now).unwrap();
         let second = states.state(service(&[("web", &[1, 3])]), now);
         before.failed(now);
         for _ in 0..20 {

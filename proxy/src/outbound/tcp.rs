@@ -6,7 +6,11 @@ use mesh_net::{copy::copy, replay::Replay};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::{Ended, Outbound, Way, balancer::EndpointState, target::Target};
+use super::{
+    Ended, Outbound, Way,
+    balancer::{EndpointState, Tried},
+    target::Target,
+};
 use crate::{
     access::{Line, Went},
     plain,
@@ -21,9 +25,10 @@ pub(super) async fn carry(
     mut client: Replay<TcpStream>,
     target: &Target,
 ) -> Result<(), Ended> {
+    let mut tried = Tried::default();
     for _ in 0..ATTEMPTS {
         let state = target.current();
-        let Some((route, endpoint)) = state.pick(Instant::now()) else {
+        let Some((route, endpoint)) = state.pick(&tried, Instant::now()) else {
             return Err(Ended::NoEndpoint);
         };
         let labels = route.labels.clone();
@@ -42,6 +47,7 @@ pub(super) async fn carry(
             }
             return copied.map(drop).map_err(Ended::Io);
         }
+        tried.add(endpoint.clone());
     }
     Err(Ended::NoEndpoint)
 }

@@ -15,7 +15,7 @@ use super::{
         name::{mirrored, target},
         probe::SidecarProbe,
     },
-    CallQuestion, Peers, is_ready, namespaces, page_of, peer, pods,
+    CallQuestion, Peers, is_ready, namespaces, page_of, peer, pods, route,
 };
 use crate::{
     check::state::{meshed_pod, text},
@@ -39,9 +39,19 @@ pub(super) async fn read(peers: &Peers<'_>, question: &CallQuestion) -> anyhow::
     let target = target(&question.service, &question.namespace, &links, &namespaces)?;
     let service = peer::service(cluster, &target.namespace, &target.name).await;
     let (split, names) = split(cluster, &target).await;
+    let named = |name: String| Named {
+        namespace: target.namespace.clone(),
+        name,
+        port: question.port,
+    };
     let mut backends = Vec::new();
     for (name, weight) in names {
-        backends.push(backend(peers, &links, &target, name, weight).await);
+        backends.push(backend(peers, &links, &target, named(name), weight).await);
+    }
+    let routes = route::routes(cluster, &target, port(&service, question.port)).await;
+    let mut route_backends = Vec::new();
+    for found in route::backends(&routes).into_iter().take(MAX_BACKENDS) {
+        route_backends.push(backend(peers, &links, &target, found, 1).await);
     }
     let (client, sidecar) = client(cluster, question, &service).await;
     Ok(Call {
@@ -52,6 +62,8 @@ pub(super) async fn read(peers: &Peers<'_>, question: &CallQuestion) -> anyhow::
         service,
         split,
         backends,
+        routes,
+        route_backends,
         sidecar,
         target,
     })
@@ -62,6 +74,7 @@ pub(super) fn links(call: &Call) -> Vec<String> {
     let linked = call
         .backends
         .iter()
+        .chain(&call.route_backends)
         .filter_map(|backend| match &backend.way {
             Way::Linked { cluster, .. } => Some(cluster.clone()),
             Way::Local(_) => None,
@@ -99,16 +112,28 @@ async fn split(cluster: &Cluster, target: &Target) -> (Read<Option<Split>>, Vec<
     )
 }
 
+/// A Service that may answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) port: Option<u16>,
+}
+
 async fn backend(
     peers: &Peers<'_>,
     links: &[String],
     target: &Target,
-    name: String,
+    named: Named,
     weight: u32,
 ) -> Backend {
-    let namespace = target.namespace.clone();
+    let Named {
+        namespace,
+        name,
+        port,
+    } = named;
     let service = peer::service(peers.cluster, &namespace, &name).await;
-    let way = match behind(&service, links, target, &name) {
+    let way = match behind(&service, links, target, (&namespace, &name)) {
         Some((cluster, remote)) => {
             let (remote_namespace, remote_name) = remote.split_once('/').unwrap_or(("", &remote));
             let there = match peers.cluster(&cluster).await {
@@ -126,6 +151,7 @@ async fn backend(
     Backend {
         namespace,
         name,
+        port,
         weight,
         service,
         way,
@@ -137,7 +163,7 @@ fn behind(
     service: &Read<Option<Service>>,
     links: &[String],
     target: &Target,
-    name: &str,
+    (namespace, name): (&str, &str),
 ) -> Option<(String, String)> {
     if let Ok(Some(Service {
         mirror: Some(mirror),
@@ -146,14 +172,9 @@ fn behind(
     {
         return Some((mirror.cluster.clone(), mirror.remote.clone()));
     }
-    let of = |cluster: &str, service: &str| {
-        (
-            cluster.to_owned(),
-            format!("{}/{service}", target.namespace),
-        )
-    };
+    let of = |cluster: &str, service: &str| (cluster.to_owned(), format!("{namespace}/{service}"));
     match &target.alias {
-        Some(cluster) if name == target.name => {
+        Some(cluster) if name == target.name && namespace == target.namespace => {
             let service = name.strip_suffix(cluster.as_str())?.strip_suffix('-')?;
             Some(of(cluster, service))
         }
@@ -265,6 +286,18 @@ fn is_of_deployment(pod: &Pod, name: &str) -> bool {
         .any(|owner| owner.name == set)
 }
 
+/// The port that is called.
+fn port(service: &Read<Option<Service>>, asked: Option<u16>) -> Option<u16> {
+    match service {
+        Ok(Some(service)) => called(service, asked),
+        Ok(None) | Err(_) => asked,
+    }
+}
+
+fn called(service: &Service, asked: Option<u16>) -> Option<u16> {
+    asked.or_else(|| service.ports.first().copied())
+}
+
 /// What the client would dial.
 fn address(service: &Read<Option<Service>>, port: Option<u16>) -> Read<SocketAddr> {
     let service = match service {
@@ -273,14 +306,14 @@ fn address(service: &Read<Option<Service>>, port: Option<u16>) -> Read<SocketAdd
         Err(error) => return Err(error.clone()),
     };
     let ip: Option<IpAddr> = service.addresses.first().and_then(|ip| ip.parse().ok());
-    let port = port.or_else(|| service.ports.first().copied());
+    let port = called(service, port);
     match (ip, port) {
         (Some(ip), Some(port)) => Ok((ip, port).into()),
         _ => Err("the Service has no address or no port to ask its sidecar about".into()),
     }
 }
 
-/// More backends of one split are not looked at.
+/// More backends of one split, or of all routes, are not looked at.
 const MAX_BACKENDS: usize = 8;
 
 #[cfg(test)]

@@ -55,11 +55,11 @@ fn a_reference_that_does_not_resolve_admits_nobody() {
     ] {
         let policies = read(&front(server(), required.clone()));
         assert!(rules(&policies).is_empty(), "{required}");
-        assert_eq!(policies.problems.len(), 1, "{required}");
+        assert_eq!(policies.problems().len(), 1, "{required}");
     }
     let policies = read(&front(server(), json!([account])));
     assert_eq!(rules(&policies).len(), 1);
-    assert!(policies.problems.is_empty());
+    assert!(policies.problems().is_empty());
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_target_is_a_server_or_the_own_namespace() {
     ] {
         let policies = read(&front(target.clone(), account.clone()));
         assert_eq!(rules(&policies).len(), admitting, "{target}");
-        assert_eq!(policies.problems.len(), 1 - admitting, "{target}");
+        assert_eq!(policies.problems().len(), 1 - admitting, "{target}");
     }
 }
 
@@ -99,7 +99,7 @@ fn a_server_that_is_not_understood_closes_its_port_in_every_pod() {
         objects.servers = vec![named("web", spec.clone())];
         let policies = read(&objects);
         assert!(rules(&policies).is_empty(), "{spec}");
-        assert_eq!(policies.problems.len(), 1, "{spec}");
+        assert_eq!(policies.problems().len(), 1, "{spec}");
     }
 }
 
@@ -127,7 +127,7 @@ fn identities_that_are_not_understood_are_left_out() {
         "spiffe://east/ns/shop/sa/*",
     ];
     assert_eq!(kept, expected);
-    assert_eq!(policies.problems.len(), 5, "{:?}", policies.problems);
+    assert_eq!(policies.problems().len(), 5, "{:?}", policies.problems());
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_network_whose_exception_is_not_understood_is_left_out() {
         .map(|network| network.cidr.to_string())
         .collect();
     assert_eq!(kept, ["192.0.2.7/32", "fd00::/8"]);
-    assert_eq!(policies.problems.len(), 2);
+    assert_eq!(policies.problems().len(), 2);
 }
 
 #[test]
@@ -231,4 +231,91 @@ fn what_the_kubelet_asks_is_known_by_port_and_path() {
     assert_eq!(probes, expected);
     assert_eq!(facts.default, Some(DefaultPolicy::Deny));
     assert_eq!(facts.ports, [("http".to_owned(), 8080)]);
+}
+
+/// What an object is told, as `status reason: message` of each condition.
+fn told(policies: &Policies, kind: Kind, name: &str) -> Vec<String> {
+    let told = &policies.told[&(kind, ("shop".to_owned(), name.to_owned()))];
+    let verdicts = told.verdicts().verdicts.into_iter();
+    verdicts
+        .map(|one| format!("{} {}: {}", one.holds, one.reason, one.message))
+        .collect()
+}
+
+#[test]
+fn an_authorization_is_told_what_it_lacks() {
+    let network = json!({"group": "mesh.dev", "kind": "NetworkAuthentication", "name": "office"});
+    let moon = json!({"group": "mesh.dev", "kind": "Moon", "name": "west"});
+    let other = json!({"group": "mesh.dev", "kind": "Server", "name": "api"});
+    for (target, required, expected) in [
+        (server(), json!([]), "true Accepted: it is in force"),
+        (
+            other,
+            json!([mesh_tls()]),
+            "false TargetNotFound: there is no Server api: it admits nobody; \
+             there is no MeshTLSAuthentication shop/west: it admits nobody",
+        ),
+        (
+            server(),
+            json!([network]),
+            "false AuthenticationNotFound: there is no NetworkAuthentication shop/office: \
+             it admits nobody",
+        ),
+        (
+            server(),
+            json!([moon]),
+            "false Invalid: a required authentication is of an unknown kind: it admits nobody",
+        ),
+        (
+            json!({"kind": "Namespace", "name": "bank"}),
+            json!([]),
+            "false Invalid: targetRef names another Namespace: it admits nobody",
+        ),
+    ] {
+        let policies = read(&front(target.clone(), required.clone()));
+        let told = told(&policies, Kind::AuthorizationPolicy, "front");
+        assert_eq!(told, [expected], "{target} {required}");
+    }
+}
+
+#[test]
+fn servers_and_authentications_are_told_what_is_left_out() {
+    let objects = PolicyObjects {
+        servers: vec![
+            named("good", json!({"podSelector": {}, "port": 8080})),
+            named(
+                "bad",
+                json!({"podSelector": {}, "port": 80, "accessPolicy": "perhaps"}),
+            ),
+            named("none", json!({"podSelector": {}, "port": 0})),
+        ],
+        mesh_tls: vec![
+            named("some", json!({"identities": ["*", "west"]})),
+            named("nobody", json!({"identities": ["west"]})),
+        ],
+        networks: vec![named(
+            "office",
+            json!({"networks": [{"cidr": "everywhere"}]}),
+        )],
+        ..PolicyObjects::default()
+    };
+    let policies = read(&objects);
+    let first = |kind, name: &str| told(&policies, kind, name).remove(0);
+    let in_force = "true Accepted: it is in force";
+    assert_eq!(first(Kind::Server, "good"), in_force);
+    for (kind, name) in [
+        (Kind::Server, "bad"),
+        (Kind::Server, "none"),
+        (Kind::MeshTlsAuthentication, "nobody"),
+        (Kind::NetworkAuthentication, "office"),
+    ] {
+        let told = first(kind, name);
+        assert!(told.starts_with("false Invalid: "), "{kind} {name}: {told}");
+    }
+    let some = told(&policies, Kind::MeshTlsAuthentication, "some");
+    assert_eq!(some[0], in_force);
+    assert!(
+        some[1].starts_with("true Invalid: identity \"west\": "),
+        "{some:?}"
+    );
 }

@@ -3,15 +3,8 @@
 use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Method};
-use regex::bytes::{Regex, RegexBuilder};
 
-/// Memory that one compiled expression may take, twice: for itself and for
-/// what it remembers while it searches.
-const LARGEST_PATTERN: usize = 256 * 1024;
-/// How deep an expression may nest.
-const DEEPEST_PATTERN: u32 = 32;
-/// Bytes of an expression's text; the Gateway API allows 1024 at most.
-const LONGEST_PATTERN: usize = 4096;
+use super::pattern::Pattern;
 
 /// What is looked at of a request.
 #[derive(Clone, Copy, Debug)]
@@ -78,19 +71,6 @@ pub enum ValueMatch {
     Pattern(Pattern),
 }
 
-/// A regular expression that describes the whole of a text. Its size is
-/// bounded, and the time that it takes grows with the text's length only.
-#[derive(Clone, Debug)]
-pub struct Pattern {
-    text: Arc<str>,
-    regex: Regex,
-}
-
-/// The text is no regular expression, or one that would take too much.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the regular expression is not usable: {0}")]
-pub struct InvalidPattern(String);
-
 /// How specific a match is; the greater wins.
 pub(super) type Precedence = (u8, usize, bool, usize, usize);
 
@@ -116,7 +96,7 @@ impl RequestMatch {
     pub(super) fn precedence(&self) -> Precedence {
         let (kind, length) = match &self.path {
             PathMatch::Exact(path) => (2, path.len()),
-            PathMatch::Pattern(pattern) => (1, pattern.text.len()),
+            PathMatch::Pattern(pattern) => (1, pattern.as_str().len()),
             PathMatch::Prefix(prefix) => (0, trimmed(prefix).len()),
         };
         let method = self.method.is_some();
@@ -196,47 +176,4 @@ fn decoded(text: &str) -> Cow<'_, [u8]> {
 fn hexadecimal(digit: u8) -> Option<u8> {
     let value = char::from(digit).to_digit(16)?;
     u8::try_from(value).ok()
-}
-
-impl Pattern {
-    /// Compiles `text`.
-    ///
-    /// # Errors
-    /// If it is malformed, or would take too much memory.
-    pub fn new(text: &str) -> Result<Self, InvalidPattern> {
-        if text.len() > LONGEST_PATTERN {
-            return Err(InvalidPattern("it is too long".to_owned()));
-        }
-        // Alone too, so that no parenthesis can close the one around it.
-        compiled(text)?;
-        Ok(Self {
-            text: text.into(),
-            regex: compiled(&format!("^(?:{text})$"))?,
-        })
-    }
-
-    /// Its text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    fn matches(&self, text: &[u8]) -> bool {
-        self.regex.is_match(text)
-    }
-}
-
-fn compiled(text: &str) -> Result<Regex, InvalidPattern> {
-    RegexBuilder::new(text)
-        .size_limit(LARGEST_PATTERN)
-        .dfa_size_limit(LARGEST_PATTERN)
-        .nest_limit(DEEPEST_PATTERN)
-        .build()
-        .map_err(|error| InvalidPattern(error.to_string()))
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
 }

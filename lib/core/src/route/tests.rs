@@ -2,7 +2,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use super::{
     filter::PathChange,
-    matching::{HeaderMatch, PathMatch, Pattern, QueryMatch, ValueMatch},
+    matching::{HeaderMatch, PathMatch, QueryMatch, ValueMatch},
+    pattern::Pattern,
     *,
 };
 

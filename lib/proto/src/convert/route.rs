@@ -5,7 +5,8 @@ use linkerd2_proxy_api::{http_route as stock, http_types};
 use mesh_core::route::{
     Action, Forward, HttpRoute, HttpRoutes, Rule, RuleBackend,
     filter::{HeaderChanges, PathChange, Redirect, Rewrite},
-    matching::{HeaderMatch, PathMatch, Pattern, QueryMatch, RequestMatch, ValueMatch},
+    matching::{HeaderMatch, PathMatch, QueryMatch, RequestMatch, ValueMatch},
+    pattern::Pattern,
 };
 
 use super::{

@@ -25,8 +25,45 @@ fn balancer(count: u16, is_stale: bool) -> Balancer {
 }
 
 fn picked(balancer: &Balancer, now: Instant) -> Option<u16> {
-    let picked = balancer.pick(now)?;
+    let picked = balancer.pick(&Tried::default(), now)?;
     Some(picked.endpoint().address.port())
+}
+
+fn is_usable(balancer: &Balancer, now: Instant) -> bool {
+    balancer.has(Choosy::Usable, &Tried::default(), now)
+}
+
+fn is_empty(balancer: &Balancer, now: Instant) -> bool {
+    !balancer.has(Choosy::Any, &Tried::default(), now)
+}
+
+#[test]
+fn r3_what_was_tried_in_vain_is_tried_again_only_if_there_is_nothing_else() {
+    let now = Instant::now();
+    let balancer = Balancer::new((1..=3).map(endpoint).collect(), None);
+    let mut tried = Tried::default();
+    let mut next = |down: &[usize]| {
+        for at in down {
+            balancer.endpoints[*at].failed(now);
+        }
+        let picked = balancer.pick(&tried, now).unwrap();
+        let port = picked.endpoint().address.port();
+        tried.add(picked);
+        port
+    };
+    let mut first = [next(&[]), next(&[]), next(&[])];
+    first.sort_unstable();
+    assert_eq!(first, [1, 2, 3], "each once, whatever its load");
+    assert_eq!(next(&[0, 1]), 3, "all were tried, and one is usable");
+
+    let other = Balancer::new((1..=2).map(endpoint).collect(), None);
+    let mut tried = Tried::default();
+    tried.add(other.endpoints[0].clone());
+    other.endpoints.iter().for_each(|one| one.failed(now));
+    for _ in 0..20 {
+        let picked = other.pick(&tried, now).unwrap();
+        assert_eq!(picked.endpoint().address.port(), 2, "all are down");
+    }
 }
 
 #[test]
@@ -37,7 +74,7 @@ fn r11_when_the_gateway_knows_none_of_our_endpoints_it_picks_one_itself() {
         assert_eq!(picked(&balancer, now), Some(2), "one is left");
         balancer.endpoints[1].refused(now);
         assert_eq!(picked(&balancer, now), Some(WHOLE));
-        assert!(balancer.is_usable(now));
+        assert!(is_usable(&balancer, now));
     }
 }
 
@@ -45,7 +82,7 @@ fn r11_when_the_gateway_knows_none_of_our_endpoints_it_picks_one_itself() {
 fn r11_of_many_old_endpoints_not_all_are_asked_first() {
     let (balancer, now) = (balancer(100, true), Instant::now());
     for asked in 0.. {
-        let endpoint = balancer.pick(now).unwrap();
+        let endpoint = balancer.pick(&Tried::default(), now).unwrap();
         if endpoint.endpoint().address.port() == WHOLE {
             assert_eq!(asked, MANY_REFUSED);
             return;
@@ -63,8 +100,8 @@ fn r11_endpoints_that_are_all_down_may_have_been_replaced() {
         assert_eq!(picked(&balancer, now), Some(2), "{is_stale}");
         balancer.endpoints[1].failed(now);
         assert_eq!(picked(&balancer, now), Some(WHOLE), "{is_stale}");
-        balancer.pick(now).unwrap().failed(now);
-        assert!(!balancer.is_usable(now), "another backend is next");
+        balancer.pick(&Tried::default(), now).unwrap().failed(now);
+        assert!(!is_usable(&balancer, now), "another backend is next");
     }
 }
 
@@ -73,18 +110,18 @@ fn r12_a_fresh_feed_that_names_no_endpoint_is_believed() {
     let now = Instant::now();
     let fresh = balancer(0, false);
     assert_eq!(picked(&fresh, now), None);
-    assert!(fresh.is_empty() && !fresh.is_usable(now));
+    assert!(is_empty(&fresh, now) && !is_usable(&fresh, now));
     let stale = balancer(0, true);
     assert_eq!(picked(&stale, now), Some(WHOLE));
-    assert!(!stale.is_empty() && stale.is_usable(now));
+    assert!(!is_empty(&stale, now) && is_usable(&stale, now));
 }
 
 #[test]
 fn r12_a_fallback_that_fails_makes_room_for_the_next_backend() {
     let (balancer, now) = (balancer(1, true), Instant::now());
     balancer.endpoints[0].refused(now);
-    balancer.pick(now).unwrap().failed(now);
-    assert!(!balancer.is_usable(now));
+    balancer.pick(&Tried::default(), now).unwrap().failed(now);
+    assert!(!is_usable(&balancer, now));
     assert!(
         picked(&balancer, now).is_some(),
         "and is tried all the same"

@@ -1,0 +1,311 @@
+//! The HTTPRoutes of a Service, as the user may read them.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{Api, ResourceExt, api::ListParams};
+use mesh_api::{
+    names,
+    route::{
+        CONTROLLER_NAME, HTTPRoute, HttpBackendRef, HttpRouteMatch, HttpRouteRule, ParentRef,
+        RouteParentStatus,
+    },
+};
+
+use super::{
+    super::facts::{Accepted, Goal, HttpRoute, Read, RouteRule, RuleBackend, Target},
+    call::Named,
+};
+use crate::{check::state::text, cluster::Cluster};
+
+/// The routes of the port of a Service; none where nobody has installed them.
+pub(super) async fn routes(
+    cluster: &Cluster,
+    target: &Target,
+    port: Option<u16>,
+) -> Read<Vec<HttpRoute>> {
+    let api: Api<HTTPRoute> = Api::namespaced(cluster.client.clone(), &target.namespace);
+    let listing = async {
+        match api.list(&ListParams::default()).await {
+            Ok(listed) => Ok(listed.items),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    };
+    let what = format!("list HTTPRoutes in {}", target.namespace);
+    let objects = cluster.ask(&what, listing).await.map_err(text)?;
+    Ok(attached(objects, target, port))
+}
+
+/// Those that are attached, the oldest first.
+fn attached(mut objects: Vec<HTTPRoute>, target: &Target, port: Option<u16>) -> Vec<HttpRoute> {
+    objects.sort_by_key(|object| {
+        let made = object.metadata.creation_timestamp.clone();
+        (made, object.name_any())
+    });
+    let routes = objects.iter().filter_map(|object| {
+        let mut parents = object.spec.parent_refs.iter();
+        let parent = parents.find(|parent| is_of(parent, target, port))?;
+        Some(route(object, parent, target, port))
+    });
+    routes.collect()
+}
+
+fn is_of(parent: &ParentRef, target: &Target, port: Option<u16>) -> bool {
+    let named = parent.namespace.as_ref();
+    let is_port = |wanted: i32| port.is_none_or(|port| i32::from(port) == wanted);
+    parent.is_service()
+        && parent.name == target.name
+        && named.is_none_or(|named| *named == target.namespace)
+        && parent.port.is_none_or(is_port)
+}
+
+fn route(object: &HTTPRoute, parent: &ParentRef, target: &Target, port: Option<u16>) -> HttpRoute {
+    let primary = object.annotations().get(names::PRIMARY_SERVICE);
+    let rules = object.spec.rules.iter();
+    HttpRoute {
+        namespace: target.namespace.clone(),
+        name: object.name_any(),
+        accepted: accepted(object, parent),
+        is_ordered: primary.is_some(),
+        rules: rules
+            .map(|rule| RouteRule {
+                requests: requests(rule),
+                goal: goal(rule, primary, target, port),
+            })
+            .collect(),
+    }
+}
+
+/// What mesh-control says of the route as it is now.
+fn accepted(object: &HTTPRoute, parent: &ParentRef) -> Option<Accepted> {
+    let entries = object.status.iter().flat_map(|status| &status.parents);
+    let mut entries = entries
+        .filter(|entry| entry["controllerName"] == CONTROLLER_NAME)
+        .filter_map(|entry| serde_json::from_value::<RouteParentStatus>(entry.clone()).ok());
+    let ours = entries.find(|entry| entry.parent_ref == *parent)?;
+    let condition = |kind: &str| -> Option<&Condition> {
+        let mut current = ours
+            .conditions
+            .iter()
+            .filter(|condition| condition.observed_generation == object.metadata.generation);
+        current.find(|condition| condition.type_ == kind)
+    };
+    let accepted = condition("Accepted")?;
+    Some(match condition("PartiallyInvalid") {
+        _ if accepted.status != "True" => Accepted::No(accepted.message.clone()),
+        Some(partially) if partially.status == "True" => {
+            Accepted::Partially(partially.message.clone())
+        }
+        Some(_) | None => Accepted::Yes,
+    })
+}
+
+fn goal(
+    rule: &HttpRouteRule,
+    primary: Option<&String>,
+    target: &Target,
+    port: Option<u16>,
+) -> Goal {
+    if rule
+        .filters
+        .iter()
+        .any(|filter| filter.type_ == "RequestRedirect")
+    {
+        return Goal::Redirect;
+    }
+    if rule.backend_refs.is_empty() {
+        return Goal::Backends(vec![RuleBackend {
+            namespace: target.namespace.clone(),
+            name: target.name.clone(),
+            port,
+            weight: 1,
+        }]);
+    }
+    let mut members: Vec<&HttpBackendRef> = rule.backend_refs.iter().collect();
+    if let Some(primary) = primary {
+        // A stable sort: the others keep their order.
+        members.sort_by_key(|member| member.name != *primary);
+    }
+    let backends = members.into_iter().map(|member| {
+        let port = member.port.and_then(|port| u16::try_from(port).ok());
+        let weight = member.weight.unwrap_or(1);
+        RuleBackend {
+            namespace: member
+                .namespace
+                .as_ref()
+                .unwrap_or(&target.namespace)
+                .clone(),
+            name: member.name.clone(),
+            port: port.filter(|_| member.is_service() && member.filters.is_empty()),
+            weight: u32::try_from(weight).unwrap_or_default(),
+        }
+    });
+    Goal::Backends(backends.collect())
+}
+
+/// Which requests a rule is for.
+fn requests(rule: &HttpRouteRule) -> String {
+    let matches: Vec<_> = rule.matches.iter().map(one_match).collect();
+    if matches.is_empty() {
+        "/".to_owned()
+    } else {
+        matches.join(" or ")
+    }
+}
+
+fn one_match(found: &HttpRouteMatch) -> String {
+    let path = found.path.as_ref();
+    let value = path.and_then(|path| path.value.as_deref()).unwrap_or("/");
+    let path = match path.and_then(|path| path.type_.as_deref()) {
+        Some("Exact") => format!("={value}"),
+        Some("RegularExpression") => format!("~{value}"),
+        _ => value.to_owned(),
+    };
+    let method = found.method.iter().cloned();
+    let headers = found
+        .headers
+        .iter()
+        .map(|header| format!("header {}", header.name));
+    let query = found
+        .query_params
+        .iter()
+        .map(|one| format!("?{}", one.name));
+    let parts: Vec<_> = method.chain([path]).chain(headers).chain(query).collect();
+    parts.join(" ")
+}
+
+/// The Services that the rules of `routes` lead to.
+pub(super) fn backends(routes: &Read<Vec<HttpRoute>>) -> Vec<Named> {
+    let mut found = Vec::new();
+    let rules = routes.iter().flatten().flat_map(|route| &route.rules);
+    for rule in rules {
+        let Goal::Backends(backends) = &rule.goal else {
+            continue;
+        };
+        for backend in backends.iter().filter(|backend| backend.port.is_some()) {
+            let named = Named {
+                namespace: backend.namespace.clone(),
+                name: backend.name.clone(),
+                port: backend.port,
+            };
+            if !found.contains(&named) {
+                found.push(named);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn target() -> Target {
+        Target {
+            asked: "web".into(),
+            namespace: "shop".into(),
+            name: "web".into(),
+            alias: None,
+        }
+    }
+
+    fn object(parent: Value, annotations: Value, status: Value) -> HTTPRoute {
+        let rules = json!([
+            {
+                "matches": [
+                    {"path": {"type": "Exact", "value": "/a"}, "method": "GET"},
+                    {"headers": [{"name": "x-new", "value": "1"}]},
+                ],
+                "backendRefs": [
+                    {"name": "web", "port": 80, "weight": 10},
+                    {"name": "web-east", "port": 80, "weight": 90},
+                    {"name": "logs", "kind": "Bucket", "group": "example.com"},
+                ],
+            },
+            {"filters": [{"type": "RequestRedirect"}]},
+            {},
+        ]);
+        let route = json!({
+            "metadata": {
+                "name": "web", "namespace": "shop", "generation": 2, "annotations": annotations,
+            },
+            "spec": {"parentRefs": [parent], "rules": rules},
+            "status": {"parents": status},
+        });
+        serde_json::from_value(route).unwrap()
+    }
+
+    fn web(port: Option<u16>) -> Value {
+        json!({"group": "", "kind": "Service", "name": "web", "port": port})
+    }
+
+    #[test]
+    fn routes_are_those_of_the_service_and_port() {
+        for (parent, port, count) in [
+            (web(None), Some(80), 1),
+            (web(Some(80)), Some(80), 1),
+            (web(Some(81)), Some(80), 0),
+            (json!({"name": "web"}), Some(80), 0),
+            (
+                json!({"group": "", "kind": "Service", "name": "api"}),
+                Some(80),
+                0,
+            ),
+        ] {
+            let route = object(parent.clone(), json!({}), json!([]));
+            let routes = attached(vec![route], &target(), port);
+            assert_eq!(routes.len(), count, "{parent}");
+        }
+    }
+
+    #[test]
+    fn rules_say_what_they_are_for_and_what_they_lead_to() {
+        let annotations = json!({"mesh.dev/primary-service": "web-east"});
+        let route = object(web(None), annotations, json!([]));
+        let mut routes = attached(vec![route], &target(), Some(80));
+        let named: Vec<_> = backends(&Ok(routes.clone()))
+            .into_iter()
+            .map(|named| named.name)
+            .collect();
+        assert_eq!(named, ["web-east", "web"]);
+        let route = routes.remove(0);
+        assert!(route.is_ordered);
+        assert_eq!(route.rules[0].requests, "GET =/a or / header x-new");
+        assert!(matches!(route.rules[1].goal, Goal::Redirect));
+        let Goal::Backends(itself) = &route.rules[2].goal else {
+            panic!("it has no backends, and so its parent");
+        };
+        assert_eq!((itself[0].name.as_str(), itself[0].port), ("web", Some(80)));
+    }
+
+    #[test]
+    fn only_what_we_said_of_the_route_as_it_is_now_counts() {
+        let entry = |controller: &str, generation: i64, status: &str| {
+            json!([{
+                "controllerName": controller,
+                "parentRef": {"group": "", "kind": "Service", "name": "web"},
+                "conditions": [{
+                    "type": "Accepted", "status": status, "reason": "R", "message": "why",
+                    "observedGeneration": generation,
+                    "lastTransitionTime": "2026-11-20T10:00:00Z",
+                }],
+            }])
+        };
+        for (status, expected) in [
+            (json!([]), None),
+            (entry("example.com/other", 2, "True"), None),
+            (entry("mesh.dev/control", 1, "True"), None),
+            (entry("mesh.dev/control", 2, "True"), Some(Accepted::Yes)),
+            (
+                entry("mesh.dev/control", 2, "False"),
+                Some(Accepted::No("why".into())),
+            ),
+        ] {
+            let parent = json!({"group": "", "kind": "Service", "name": "web"});
+            let route = object(parent, json!({}), status.clone());
+            let routes = attached(vec![route], &target(), Some(80));
+            assert_eq!(routes[0].accepted, expected, "{status}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Rules about HTTPRoutes: whether they count, and what their rules lead to.
+
+use super::{
+    Finding, Hop, Place, State,
+    call::behind,
+    facts::{Accepted, Backend, Call, Facts, Goal, HttpRoute, RouteRule, RuleBackend},
+    settle,
+};
+
+/// Whether requests follow routes, and not a TrafficSplit or the Service itself.
+pub(super) fn leads(call: &Call) -> bool {
+    let routes = call.routes.as_deref().unwrap_or_default();
+    routes.iter().any(HttpRoute::counts)
+}
+
+/// The hops of all routes, and those behind them.
+pub(super) fn hops(facts: &Facts, call: &Call) -> Vec<Hop> {
+    let routes = match &call.routes {
+        Err(error) => return vec![Finding::unread(error).at(Place::Route, "")],
+        Ok(routes) => routes,
+    };
+    let counting: Vec<&HttpRoute> = routes.iter().filter(|route| route.counts()).collect();
+    let backends = call.route_backends.iter();
+    let mut ways: Vec<Ways<'_>> = backends
+        .filter(|backend| counting.iter().any(|route| route.names(backend)))
+        .map(|backend| Ways::new(facts, call, backend))
+        .collect();
+    let mut hops = Vec::new();
+    for route in routes {
+        hops.extend(accepted(route).map(|finding| finding.at(Place::Route, &route.name)));
+        if route.counts() {
+            hops.extend(rules(route, &mut ways));
+        }
+    }
+    if leads(call) {
+        hops.extend(split(call).map(|finding| finding.at(Place::Route, "")));
+    }
+    hops.extend(ways.into_iter().flat_map(Ways::into_hops));
+    hops
+}
+
+/// A backend, and the hops to it.
+struct Ways<'a> {
+    backend: &'a Backend,
+    hops: Vec<Hop>,
+    works: bool,
+    /// Nothing stands in for it in some rule.
+    is_needed: bool,
+}
+
+impl<'a> Ways<'a> {
+    fn new(facts: &Facts, call: &Call, backend: &'a Backend) -> Self {
+        let mut hops = behind(facts, call, backend, &backend.name);
+        settle(&mut hops);
+        let is_broken = |hop: &Hop| matches!(hop.state, State::Broken | State::Follows);
+        Self {
+            backend,
+            works: !hops.is_empty() && !hops.iter().any(is_broken),
+            hops,
+            is_needed: false,
+        }
+    }
+
+    fn is(&self, named: &RuleBackend) -> bool {
+        named.is(self.backend)
+    }
+
+    /// What is broken and not needed is a warning.
+    fn into_hops(self) -> Vec<Hop> {
+        let mut hops = self.hops;
+        for hop in &mut hops {
+            if !self.is_needed && matches!(hop.state, State::Broken | State::Follows) {
+                hop.state = State::Warning;
+            }
+        }
+        hops
+    }
+}
+
+impl RuleBackend {
+    fn is(&self, backend: &Backend) -> bool {
+        self.namespace == backend.namespace
+            && self.name == backend.name
+            && self.port == backend.port
+    }
+}
+
+impl HttpRoute {
+    fn counts(&self) -> bool {
+        !matches!(self.accepted, Some(Accepted::No(_)))
+    }
+
+    fn names(&self, backend: &Backend) -> bool {
+        self.rules.iter().any(|rule| match &rule.goal {
+            Goal::Redirect => false,
+            Goal::Backends(backends) => backends.iter().any(|named| named.is(backend)),
+        })
+    }
+
+    fn edit(&self) -> String {
+        let (namespace, name) = (&self.namespace, &self.name);
+        format!("correct it: `kubectl -n {namespace} edit httproute {name}`")
+    }
+}
+
+/// What mesh-control says against the route.
+fn accepted(route: &HttpRoute) -> Option<Finding> {
+    let name = &route.name;
+    match &route.accepted {
+        Some(Accepted::Yes) => None,
+        Some(Accepted::Partially(why)) => {
+            let text = format!("HTTPRoute {name} counts in part: {why}");
+            Some(Finding::warning(text, route.edit()))
+        }
+        Some(Accepted::No(why)) => {
+            let text = format!("HTTPRoute {name} is not accepted: {why}");
+            Some(Finding::broken(text, route.edit()))
+        }
+        None => Some(Finding::unknown(
+            format!("mesh-control has not said what it makes of HTTPRoute {name}"),
+            "see its log, and whether it may write httproutes/status",
+        )),
+    }
+}
+
+/// The split, which is for what is no HTTP.
+fn split(call: &Call) -> Option<Finding> {
+    let split = call.split.as_ref().ok()?.as_ref()?;
+    let text = format!(
+        "TrafficSplit {} is for what is no HTTP only: requests follow the HTTPRoutes",
+        split.name
+    );
+    Some(Finding::good(text))
+}
+
+fn rules(route: &HttpRoute, ways: &mut [Ways<'_>]) -> Vec<Hop> {
+    let several = route.rules.len() > 1;
+    let numbered = route.rules.iter().enumerate();
+    numbered
+        .map(|(at, rule)| {
+            let about = if several {
+                format!("{} {}", route.name, at + 1)
+            } else {
+                route.name.clone()
+            };
+            of_rule(route, rule, ways).at(Place::Route, &about)
+        })
+        .collect()
+}
+
+fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Finding {
+    let requests = &rule.requests;
+    let backends = match &rule.goal {
+        Goal::Redirect => return Finding::good(format!("{requests}: redirected")),
+        Goal::Backends(backends) => backends,
+    };
+    let used: Vec<&RuleBackend> = backends
+        .iter()
+        .filter(|backend| route.is_ordered || backend.weight > 0)
+        .collect();
+    if used.is_empty() {
+        let text = format!("{requests}: the rule sends nothing to any backend");
+        return Finding::broken(text, "give one a weight");
+    }
+    let found = |named: &RuleBackend| ways.iter().find(|way| way.is(named));
+    let works = |named: &RuleBackend| found(named).is_some_and(|way| way.works);
+    let working = used.iter().filter(|named| works(named)).count();
+    let is_seen_broken =
+        |named: &&&RuleBackend| found(named).is_some_and(|way| !way.hops.is_empty());
+    let explained = used.iter().filter(is_seen_broken).count();
+    let members = used.iter().map(|named| member(route, named, found(named)));
+    let separator = if route.is_ordered { ", then " } else { ", " };
+    let members = members.collect::<Vec<_>>().join(separator);
+    let text = format!("{requests}: {members}");
+    if working == used.len() {
+        return Finding::good(text);
+    }
+    let advice = if explained == used.len() {
+        "see below".to_owned()
+    } else {
+        route.edit()
+    };
+    if working > 0 {
+        return Finding::warning(text, advice);
+    }
+    for way in ways.iter_mut() {
+        way.is_needed |= used.iter().any(|named| way.is(named));
+    }
+    if explained > 0 {
+        Finding::follows(text, advice)
+    } else {
+        Finding::broken(text, advice)
+    }
+}
+
+/// A backend with its share, and what is wrong with it.
+fn member(route: &HttpRoute, named: &RuleBackend, way: Option<&Ways<'_>>) -> String {
+    let name = if named.namespace == route.namespace {
+        named.name.clone()
+    } else {
+        format!("{}/{}", named.namespace, named.name)
+    };
+    let share = if route.is_ordered {
+        String::new()
+    } else {
+        format!(" {}", named.weight)
+    };
+    let state = match way {
+        Some(way) if way.works => "",
+        Some(way) if !way.hops.is_empty() => " (broken)",
+        Some(_) | None => " (no such Service and port)",
+    };
+    format!("{name}{share}{state}")
+}
+
+#[cfg(test)]
+mod tests;

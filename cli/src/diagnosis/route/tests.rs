@@ -1,0 +1,234 @@
+//! A call to `web`, whose route leads to `web-east` and to `web`.
+
+use super::*;
+use crate::diagnosis::{
+    Verdict, diagnose,
+    facts::{Endpoint, Exported, Split, Way},
+    first_broken,
+    fixtures::{attempt, endpoint, facts, service},
+    probe::{BackendProbe, Outcome},
+    verdict,
+};
+
+fn named(name: &str, weight: u32) -> RuleBackend {
+    RuleBackend {
+        namespace: "shop".into(),
+        name: name.into(),
+        port: Some(80),
+        weight,
+    }
+}
+
+fn rule(backends: Vec<RuleBackend>) -> RouteRule {
+    RouteRule {
+        requests: "/".into(),
+        goal: Goal::Backends(backends),
+    }
+}
+
+fn local(name: &str, endpoints: Vec<Endpoint>) -> Backend {
+    Backend {
+        namespace: "shop".into(),
+        name: name.into(),
+        port: Some(80),
+        weight: 1,
+        service: Ok(Some(service(Exported::No))),
+        way: Way::Local(Ok(endpoints)),
+    }
+}
+
+/// All is well.
+fn routed(rules: Vec<RouteRule>) -> Facts {
+    let mut facts = facts();
+    let call = facts.call.as_mut().unwrap();
+    let east = call.backends.remove(0);
+    call.target.name = "web".into();
+    call.target.alias = None;
+    call.service = Ok(Some(service(Exported::No)));
+    call.backends = vec![local("web", vec![endpoint("web-1")])];
+    call.route_backends = vec![east, local("web", vec![endpoint("web-1")])];
+    call.routes = Ok(vec![HttpRoute {
+        namespace: "shop".into(),
+        name: "canary".into(),
+        accepted: Some(Accepted::Yes),
+        is_ordered: false,
+        rules,
+    }]);
+    let sidecar = call.sidecar.as_mut().unwrap();
+    sidecar.backends.push(BackendProbe {
+        service: "shop/web".into(),
+        port: 80,
+        known: true,
+        endpoints: 1,
+        tried: vec![attempt(Outcome::Admitted)],
+    });
+    facts
+}
+
+fn both() -> Vec<RouteRule> {
+    vec![rule(vec![named("web-east", 90), named("web", 10)])]
+}
+
+fn call(facts: &mut Facts) -> &mut Call {
+    facts.call.as_mut().unwrap()
+}
+
+fn the_route(facts: &mut Facts) -> &mut HttpRoute {
+    &mut call(facts).routes.as_mut().unwrap()[0]
+}
+
+/// No pod of east is there any more.
+fn break_east(facts: &mut Facts) {
+    let Way::Linked {
+        there: Some(there), ..
+    } = &mut call(facts).route_backends[0].way
+    else {
+        panic!("it is linked");
+    };
+    there.endpoints = Ok(Vec::new());
+}
+
+fn break_west(facts: &mut Facts) {
+    call(facts).route_backends[1].way = Way::Local(Ok(Vec::new()));
+}
+
+fn of_place(hops: &[Hop], place: Place) -> Vec<(State, &str, &str)> {
+    let found = hops.iter().filter(|hop| hop.place == place);
+    found
+        .map(|hop| (hop.state, hop.about.as_str(), hop.text.as_str()))
+        .collect()
+}
+
+#[test]
+fn a_rule_shows_its_backends_and_their_ways() {
+    let mut facts = routed(both());
+    let hops = diagnose(&facts);
+    assert_eq!(verdict(&hops), Verdict::Good, "{hops:#?}");
+    let weighted = (State::Good, "canary", "/: web-east 90, web 10");
+    assert_eq!(of_place(&hops, Place::Route), [weighted]);
+    let endpoints = of_place(&hops, Place::Endpoints);
+    let about: Vec<_> = endpoints.iter().map(|(_, about, _)| *about).collect();
+    assert_eq!(about, ["web-east", "web"]);
+    assert_eq!(of_place(&hops, Place::Gateway).len(), 1);
+
+    the_route(&mut facts).is_ordered = true;
+    let hops = diagnose(&facts);
+    let ordered = (State::Good, "canary", "/: web-east, then web");
+    assert_eq!(of_place(&hops, Place::Route), [ordered]);
+}
+
+#[test]
+fn one_broken_backend_of_several_is_a_warning() {
+    let mut facts = routed(both());
+    break_east(&mut facts);
+    let hops = diagnose(&facts);
+    let text = "/: web-east 90 (broken), web 10";
+    assert_eq!(
+        of_place(&hops, Place::Route),
+        [(State::Warning, "canary", text)]
+    );
+    assert_eq!(of_place(&hops, Place::Endpoints)[0].0, State::Warning);
+    assert_eq!(of_place(&hops, Place::Endpoints)[1].0, State::Good);
+    assert_eq!(verdict(&hops), Verdict::Degraded);
+}
+
+#[test]
+fn a_rule_without_a_backend_that_works_is_broken_and_its_cause_named() {
+    let mut facts = routed(both());
+    break_east(&mut facts);
+    break_west(&mut facts);
+    let hops = diagnose(&facts);
+    assert_eq!(of_place(&hops, Place::Route)[0].0, State::Follows);
+    let first = &hops[first_broken(&hops).unwrap()];
+    assert_eq!(
+        (first.place, first.about.as_str()),
+        (Place::Endpoints, "web-east")
+    );
+    assert_eq!(verdict(&hops), Verdict::Broken);
+}
+
+#[test]
+fn a_backend_is_needed_if_any_rule_has_no_other() {
+    let mut rules = both();
+    rules.push(rule(vec![named("web-east", 1), named("web", 0)]));
+    let mut facts = routed(rules);
+    break_east(&mut facts);
+    let hops = diagnose(&facts);
+    let routes = of_place(&hops, Place::Route);
+    assert_eq!((routes[0].0, routes[0].1), (State::Warning, "canary 1"));
+    assert_eq!((routes[1].0, routes[1].1), (State::Follows, "canary 2"));
+    assert_eq!(of_place(&hops, Place::Endpoints)[0].0, State::Broken);
+}
+
+#[test]
+fn a_backend_that_does_not_exist_is_named_where_it_is_written() {
+    for (rules, state, text) in [
+        (
+            rule(vec![named("web", 1), named("gone", 1)]),
+            State::Warning,
+            "/: web 1, gone 1 (no such Service and port)",
+        ),
+        (
+            rule(vec![named("gone", 1)]),
+            State::Broken,
+            "/: gone 1 (no such Service and port)",
+        ),
+        (
+            rule(vec![named("web", 0)]),
+            State::Broken,
+            "/: the rule sends nothing to any backend",
+        ),
+    ] {
+        let mut facts = routed(vec![rules]);
+        call(&mut facts).route_backends.push(Backend {
+            service: Ok(None),
+            ..local("gone", Vec::new())
+        });
+        let hops = diagnose(&facts);
+        assert_eq!(of_place(&hops, Place::Route), [(state, "canary", text)]);
+    }
+}
+
+#[test]
+fn a_route_that_does_not_count_is_named_with_its_reason() {
+    let mut facts = routed(both());
+    the_route(&mut facts).accepted = Some(Accepted::No("no such port".into()));
+    let hops = diagnose(&facts);
+    let text = "HTTPRoute canary is not accepted: no such port";
+    assert_eq!(
+        of_place(&hops, Place::Route),
+        [(State::Broken, "canary", text)]
+    );
+    assert!(!leads(call(&mut facts)));
+    assert_eq!(
+        of_place(&hops, Place::Endpoints).len(),
+        1,
+        "the Service itself"
+    );
+
+    for (accepted, state) in [
+        (
+            Some(Accepted::Partially("Dropped Rule 2.".into())),
+            State::Warning,
+        ),
+        (None, State::Unknown),
+    ] {
+        the_route(&mut facts).accepted = accepted;
+        let hops = diagnose(&facts);
+        let routes = of_place(&hops, Place::Route);
+        assert_eq!((routes.len(), routes[0].0), (2, state), "{hops:#?}");
+    }
+}
+
+#[test]
+fn a_split_beside_a_route_is_for_what_is_no_http() {
+    let mut facts = routed(both());
+    call(&mut facts).split = Ok(Some(Split {
+        name: "web".into(),
+        has_primary: false,
+    }));
+    let hops = diagnose(&facts);
+    assert_eq!(verdict(&hops), Verdict::Good, "{hops:#?}");
+    let routes = of_place(&hops, Place::Route);
+    assert!(routes[1].2.contains("no HTTP"), "{routes:?}");
+}

@@ -1,0 +1,188 @@
+//! What an HTTPRoute is told: the conditions of its status, Service by Service.
+
+use kube::ResourceExt as _;
+use mesh_api::route::{HttpBackendRef, ParentRef};
+
+use crate::{
+    conditions::{Verdict, Verdicts},
+    snapshot::{Effect, Name, Problem, RouteObject, Snapshot},
+};
+
+/// Accepted, or why not: reasons of the Gateway API.
+const ACCEPTED: &str = "Accepted";
+const NO_MATCHING_PARENT: &str = "NoMatchingParent";
+const UNSUPPORTED_VALUE: &str = "UnsupportedValue";
+/// Ours: the Service has as many routes as a sidecar takes.
+const TOO_MANY_ROUTES: &str = "TooManyRoutes";
+
+/// The same for backends.
+const RESOLVED_REFS: &str = "ResolvedRefs";
+const INVALID_KIND: &str = "InvalidKind";
+const BACKEND_NOT_FOUND: &str = "BackendNotFound";
+
+/// Some rules do as they say, and others do not.
+const PARTIALLY_INVALID: &str = "PartiallyInvalid";
+
+/// The conditions that `route` should have, for each parent that is a Service.
+pub(crate) fn verdicts(snapshot: &Snapshot, route: &RouteObject) -> Vec<(ParentRef, Verdicts)> {
+    let resolved = resolved(snapshot, route);
+    let parents = route.object.spec.parent_refs.iter();
+    let services = parents.filter(|parent| parent.is_service());
+    services
+        .map(|parent| {
+            let accepted = accepted(snapshot, route, parent);
+            let partially = accepted.holds.then(|| partially_invalid(route)).flatten();
+            let verdicts = [Some(accepted), Some(resolved.clone()), partially];
+            let verdicts = Verdicts {
+                generation: route.object.metadata.generation,
+                verdicts: verdicts.into_iter().flatten().collect(),
+            };
+            (parent.clone(), verdicts)
+        })
+        .collect()
+}
+
+fn accepted(snapshot: &Snapshot, route: &RouteObject, parent: &ParentRef) -> Verdict {
+    let refusal = not_attached(snapshot, route, parent).or_else(|| useless(route));
+    match refusal {
+        Some((reason, message)) => Verdict::new(ACCEPTED, false, reason, message),
+        None => Verdict::new(ACCEPTED, true, ACCEPTED, in_use(route)),
+    }
+}
+
+/// Why the route does not count for a parent, whatever its rules are.
+fn not_attached(
+    snapshot: &Snapshot,
+    route: &RouteObject,
+    parent: &ParentRef,
+) -> Option<(&'static str, String)> {
+    let own = route.object.namespace().unwrap_or_default();
+    let service: Name = (
+        parent.namespace.clone().unwrap_or_else(|| own.clone()),
+        parent.name.clone(),
+    );
+    let named = format!("{}/{}", service.0, service.1);
+    if service.0 != own {
+        let message = format!("Routes count for Services of their own namespace only, here {own}.");
+        return Some((UNSUPPORTED_VALUE, message));
+    }
+    if parent.section_name.is_some() {
+        let message = "sectionName is not supported: name the port by its number.".to_owned();
+        return Some((UNSUPPORTED_VALUE, message));
+    }
+    let Some(found) = snapshot.services.get(&service) else {
+        return Some((NO_MATCHING_PARENT, format!("There is no Service {named}.")));
+    };
+    if let Some(port) = parent.port
+        && !found.ports.iter().any(|one| i32::from(one.port) == port)
+    {
+        let message = format!("Service {named} has no TCP port {port}.");
+        return Some((NO_MATCHING_PARENT, message));
+    }
+    route.crowded.contains(&service).then(|| {
+        let message = format!("Service {named} has so many older routes that no more count.");
+        (TOO_MANY_ROUTES, message)
+    })
+}
+
+/// Why none of the rules is of use.
+fn useless(route: &RouteObject) -> Option<(&'static str, String)> {
+    if route.is_usable {
+        return None;
+    }
+    let broken = broken(route);
+    let message = if broken.is_empty() {
+        "It has no rules.".to_owned()
+    } else {
+        broken
+    };
+    Some((UNSUPPORTED_VALUE, message))
+}
+
+fn in_use(route: &RouteObject) -> String {
+    let ignored = route.problems.iter().filter(|p| p.effect == Effect::None);
+    let ignored = sentences(ignored);
+    if ignored.is_empty() {
+        "Clients of this Service follow the route.".to_owned()
+    } else {
+        format!("Clients of this Service follow the route. {ignored}")
+    }
+}
+
+fn partially_invalid(route: &RouteObject) -> Option<Verdict> {
+    let broken = broken(route);
+    (!broken.is_empty()).then(|| Verdict::new(PARTIALLY_INVALID, true, UNSUPPORTED_VALUE, broken))
+}
+
+fn broken(route: &RouteObject) -> String {
+    sentences(route.problems.iter().filter(|p| p.effect != Effect::None))
+}
+
+fn sentences<'a>(problems: impl Iterator<Item = &'a Problem>) -> String {
+    problems.map(sentence).collect::<Vec<_>>().join(" ")
+}
+
+/// The Gateway API wants the first two words of a rule that does not count.
+fn sentence(problem: &Problem) -> String {
+    let Problem { rule, reason, .. } = problem;
+    match problem.effect {
+        Effect::Dropped => format!("Dropped Rule {rule}: {reason}."),
+        Effect::Failing => format!("Rule {rule} answers with 500: {reason}."),
+        Effect::FailingShare => format!("Rule {rule} answers its share with 500: {reason}."),
+        Effect::None => format!("Rule {rule}: {reason} and has no effect."),
+    }
+}
+
+fn resolved(snapshot: &Snapshot, route: &RouteObject) -> Verdict {
+    let own = route.object.namespace().unwrap_or_default();
+    let rules = route.object.spec.rules.iter();
+    let backends = rules.flat_map(|rule| &rule.backend_refs);
+    let mut unresolved: Vec<_> = backends
+        .filter_map(|backend| unresolved(snapshot, &own, backend))
+        .collect();
+    unresolved.sort();
+    unresolved.dedup();
+    // What is no Service can never be one: that is said first.
+    unresolved.sort_by_key(|(reason, _)| *reason != INVALID_KIND);
+    match unresolved.first() {
+        None => {
+            let message = "All backends exist.".to_owned();
+            Verdict::new(RESOLVED_REFS, true, RESOLVED_REFS, message)
+        }
+        Some((reason, _)) => {
+            let messages: Vec<_> = unresolved.iter().map(|(_, text)| text.as_str()).collect();
+            Verdict::new(RESOLVED_REFS, false, reason, messages.join(" "))
+        }
+    }
+}
+
+/// Why a backend cannot be used, if it cannot.
+fn unresolved(
+    snapshot: &Snapshot,
+    own: &str,
+    backend: &HttpBackendRef,
+) -> Option<(&'static str, String)> {
+    if !backend.is_service() {
+        let kind = backend.kind.as_deref().unwrap_or_default();
+        let message = format!("Backend {} is a {kind}, and no Service.", backend.name);
+        return Some((INVALID_KIND, message));
+    }
+    let namespace = backend.namespace.as_deref().unwrap_or(own);
+    let name = (namespace.to_owned(), backend.name.clone());
+    let named = format!("{namespace}/{}", backend.name);
+    let message = match (snapshot.services.get(&name), backend.port) {
+        (None, _) => format!("There is no Service {named}."),
+        (Some(_), None) => format!("The backend {named} needs a port."),
+        (Some(found), Some(port)) => {
+            let mut ports = found.ports.iter();
+            if ports.any(|one| i32::from(one.port) == port) {
+                return None;
+            }
+            format!("Service {named} has no TCP port {port}.")
+        }
+    };
+    Some((BACKEND_NOT_FOUND, message))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+use std::time::Duration;
+
+use mesh_core::destination::Distribution;
+use serde_json::{Value, json};
+
+use super::{rules::duration, *};
+
+fn object(name: &str, spec: Value, annotations: Value) -> HTTPRoute {
+    let metadata = json!({
+        "name": name,
+        "namespace": "shop",
+        "annotations": annotations,
+        "creationTimestamp": "2026-01-01T00:00:00Z",
+    });
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": metadata,
+        "spec": spec,
+    });
+    serde_json::from_value(route).unwrap()
+}
+
+fn with_rules(rules: Value) -> HTTPRoute {
+    let parent = json!({"group": "", "kind": "Service", "name": "web"});
+    let spec = json!({"parentRefs": [parent], "rules": rules});
+    object("web", spec, json!({}))
+}
+
+fn actions(rules: Value) -> Vec<Action> {
+    let rules = convert(&with_rules(rules)).route.route.rules;
+    rules.into_iter().map(|rule| rule.action).collect()
+}
+
+#[test]
+fn durations_are_those_of_the_gateway_api() {
+    let good = [("1h30m", 5_400_000), ("10s500ms", 10_500), ("0s", 0)];
+    for (text, milliseconds) in good {
+        let expected = Duration::from_millis(milliseconds);
+        assert_eq!(duration(text), Ok(expected), "{text}");
+    }
+    for bad in ["", "10", "s", "1.5s", "-1s", "100000s", "1h1m1s1ms1h", "1d"] {
+        assert!(duration(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_rule_whose_match_cannot_be_read_is_left_out() {
+    let bad = json!({"type": "RegularExpression", "value": "("});
+    let rules = json!([
+        {"matches": [{"path": bad}]},
+        {"matches": [{"headers": [{"name": "x-a", "value": "1"}]}]},
+        {"timeouts": {"request": "soon"}},
+    ]);
+    let converted = convert(&with_rules(rules));
+    assert_eq!(converted.route.route.rules.len(), 1);
+    assert_eq!(converted.problems.len(), 2);
+    let none = with_rules(json!([{"matches": [{"path": {"type": "Glob"}}]}]));
+    assert!(routes(&[Arc::new(none)]).attached.is_empty());
+}
+
+#[test]
+fn a_filter_that_is_not_supported_fails_its_rule_alone() {
+    let forbidden = json!({"set": [{"name": "mesh-port", "value": "1"}]});
+    let prefix = json!({"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"});
+    let rules = json!([
+        {"filters": [{"type": "RequestMirror"}]},
+        {"filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": forbidden}]},
+        {
+            "matches": [{"path": {"type": "Exact", "value": "/a"}}],
+            "filters": [{"type": "URLRewrite", "urlRewrite": {"path": prefix}}],
+        },
+        {"filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https"}}]},
+        {},
+    ]);
+    let actions = actions(rules);
+    assert_eq!(actions[..3], [Action::Fail, Action::Fail, Action::Fail]);
+    assert!(matches!(actions[3], Action::Redirect(_)));
+    assert!(matches!(actions[4], Action::Forward(_)));
+}
+
+#[test]
+fn r1_r12_a_route_with_a_primary_is_ordered_and_one_without_is_weighted() {
+    let backends = json!([
+        {"name": "web", "port": 80, "weight": 10},
+        {"name": "web-east", "port": 80, "weight": 90},
+    ]);
+    let parent = json!({"group": "", "kind": "Service", "name": "web"});
+    let spec = json!({"parentRefs": [parent], "rules": [{"backendRefs": backends}]});
+    let forward = |annotations: Value| {
+        let route = convert(&object("web", spec.clone(), annotations)).route;
+        let services = route.services.iter().map(|service| match service {
+            RouteService::Named((_, name), _) => name.clone(),
+            RouteService::Parent | RouteService::Unusable => String::new(),
+        });
+        let services: Vec<_> = services.collect();
+        match &route.route.rules[0].action {
+            Action::Forward(forward) => (forward.distribution, services),
+            Action::Redirect(_) | Action::Fail => unreachable!("it has backends"),
+        }
+    };
+    let (distribution, services) = forward(json!({"mesh.dev/primary-service": "web-east"}));
+    assert_eq!(distribution, Distribution::FirstAvailable);
+    assert_eq!(services, ["web-east", "web"]);
+    let (distribution, services) = forward(json!({}));
+    assert_eq!(distribution, Distribution::RandomAvailable);
+    assert_eq!(services, ["web", "web-east"]);
+}
+
+#[test]
+fn a_route_is_attached_to_services_of_its_own_namespace() {
+    let parents = json!([
+        {"group": "", "kind": "Service", "name": "web", "port": 80},
+        {"group": "", "kind": "Service", "name": "api", "namespace": "shop"},
+        {"group": "", "kind": "Service", "name": "vault", "namespace": "other"},
+        {"name": "gateway"},
+    ]);
+    let route = object(
+        "web",
+        json!({"parentRefs": parents, "rules": [{}]}),
+        json!({}),
+    );
+    let routes = routes(&[Arc::new(route)]).attached;
+    let mut attached: Vec<_> = routes
+        .iter()
+        .map(|(name, attached)| (name.1.as_str(), attached[0].port))
+        .collect();
+    attached.sort_unstable();
+    assert_eq!(attached, [("api", None), ("web", Some(80))]);
+}
+
+#[test]
+fn what_cannot_be_a_backend_fails_its_share() {
+    let backends = json!([
+        {"name": "web"},
+        {"name": "bucket", "kind": "Bucket", "group": "example.com", "port": 80},
+        {"name": "web", "port": 80, "filters": [{"type": "RequestMirror"}]},
+        {"name": "web", "port": 80, "namespace": "other"},
+    ]);
+    let route = convert(&with_rules(json!([{"backendRefs": backends}]))).route;
+    let named = RouteService::Named(("other".to_owned(), "web".to_owned()), 80);
+    assert_eq!(route.services[..3], [const { RouteService::Unusable }; 3]);
+    assert_eq!(route.services[3], named);
+}
