@@ -97,6 +97,11 @@ async fn keep<K: Kept>(client: Client, mut world: WorldReceiver) {
                 // Looked at again, and less often if that does not help: a
                 // definition may be too old to have the status.
                 Ok(Outcome::Overtaken) => pause = backoff.next(),
+                Ok(Outcome::Refused(reason)) => {
+                    let object = format!("{} {}/{}", K::kind(&()), name.0, name.1);
+                    warn!(object, reason, "its status is refused");
+                    pause = backoff.next();
+                }
                 Err(reason) => {
                     let object = format!("{} {}/{}", K::kind(&()), name.0, name.1);
                     warn!(object, reason, "its status cannot be written");
@@ -133,6 +138,8 @@ enum Outcome {
     Written,
     /// The object is gone, or has changed meanwhile.
     Overtaken,
+    /// What is wrong is with this object; others may go through.
+    Refused(String),
 }
 
 async fn write<K: Kept>(client: &Client, name: &Name, due: &K::Due) -> Result<Outcome, String> {
@@ -146,6 +153,9 @@ async fn write<K: Kept>(client: &Client, name: &Name, due: &K::Due) -> Result<Ou
         }
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
             Ok(Outcome::Overtaken)
+        }
+        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400 | 403 | 422) => {
+            Ok(Outcome::Refused(status.message.clone()))
         }
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the API server does not answer in time".to_owned()),

@@ -17,6 +17,8 @@ use crate::{
     world::World,
 };
 
+/// What no status is good enough for.
+const REFUSED: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes/all/status";
 const ROUTE: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes/web";
 
 /// An API server with one object, whose watch is `world`.
@@ -81,8 +83,12 @@ impl ApiServer {
                 let (head, body) = request.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
                 assert_eq!(head.method, Method::PATCH);
-                assert_eq!(head.uri.path(), format!("{}/status", server.path));
-                let code = server.patch(&serde_json::from_slice(&body).unwrap());
+                let code = if head.uri.path() == format!("{}/status", server.path) {
+                    server.patch(&serde_json::from_slice(&body).unwrap())
+                } else {
+                    assert_eq!(head.uri.path(), REFUSED);
+                    422
+                };
                 let answer = match code {
                     200 => server.object(),
                     code => json!({
@@ -191,6 +197,24 @@ async fn the_status_of_a_route_is_written_once() {
         assert_eq!(condition(at)["status"], "True");
         assert_eq!(condition(at)["observedGeneration"], 3);
     }
+    keeping.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_refused_holds_up_no_other() {
+    let with_another = |route: &Value| {
+        let mut all = with_route(route);
+        let mut another = route.clone();
+        another["metadata"]["name"] = "all".into();
+        let another: HTTPRoute = serde_json::from_value(another).unwrap();
+        all.routes.push(Arc::new(another));
+        all
+    };
+    let server = ApiServer::new(ROUTE, route(), with_another);
+    let keeping = keep::<HTTPRoute>(server.client(), server.world.subscribe());
+    let keeping = tokio::spawn(keeping);
+    server.written().await;
+    assert_eq!(server.answers(), [200]);
     keeping.abort();
 }
 

@@ -13,6 +13,8 @@ use mesh_lab::{
     },
 };
 
+use serde_json::Value;
+
 use super::installed::{EAST, LINK, WEST, linked, mesh, rolled_out, shop, try_mesh};
 use crate::shared::eventually;
 
@@ -91,12 +93,16 @@ fn without<'a>(
     })
 }
 
+/// The pods of an application that run and are not about to end.
 fn pods(cluster: &Cluster, app: &str) -> Vec<String> {
     let label = format!("app={app}");
-    let path = "-o=jsonpath={.items[*].metadata.name}";
-    let names = cluster.kubectl(&["get", "pods", "-A", "-l", &label, path]);
-    let names = names.expect("pods");
-    names.split_whitespace().map(str::to_owned).collect()
+    let listed = cluster.kubectl(&["get", "pods", "-A", "-l", &label, "-o", "json"]);
+    let listed: Value = serde_json::from_str(&listed.expect("pods")).expect("JSON");
+    let pods = listed["items"].as_array().expect("a list").iter();
+    pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .filter(|pod| pod["status"]["phase"] == "Running")
+        .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
+        .collect()
 }
 
 /// All pods of a Deployment stand still, in one of their containers.
