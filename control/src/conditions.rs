@@ -5,15 +5,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::{
-    api::core::v1::Service as KubeService, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp,
-};
+use k8s_openapi::{api::core::v1::Service as KubeService, apimachinery::pkg::apis::meta::v1::Time};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use mesh_api::names;
+use mesh_api::{names, time::timestamp};
 use mesh_runtime::Backoff;
+use mesh_tls::Clock;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
@@ -45,7 +44,7 @@ struct Due {
 }
 
 /// Keeps the conditions for as long as the program runs.
-pub(crate) async fn keep(client: Client, mut world: WorldReceiver) {
+pub(crate) async fn keep(client: Client, mut world: WorldReceiver, clock: Clock) {
     let mut before = BTreeMap::new();
     let mut backoff = Backoff::new(SETTLED, LONGEST_PAUSE);
     loop {
@@ -59,7 +58,7 @@ pub(crate) async fn keep(client: Client, mut world: WorldReceiver) {
             .iter()
             .filter(|(name, due)| before.get(*name) == Some(*due))
         {
-            if let Err(reason) = write(&client, name, due).await {
+            if let Err(reason) = write(&client, name, due, &Time(timestamp(clock.now()))).await {
                 let service = format!("{}/{}", name.0, name.1);
                 warn!(service, reason, "its condition cannot be written");
                 pause = backoff.next();
@@ -92,10 +91,9 @@ fn due(snapshot: &Snapshot) -> BTreeMap<Name, Due> {
     due.collect()
 }
 
-async fn write(client: &Client, name: &Name, due: &Due) -> Result<(), String> {
+async fn write(client: &Client, name: &Name, due: &Due, now: &Time) -> Result<(), String> {
     let services: Api<KubeService> = Api::namespaced(client.clone(), &name.0);
-    let now = Time(Timestamp::now());
-    let patch = Patch::Apply(status(due, &now));
+    let patch = Patch::Apply(status(due, now));
     let how = PatchParams::apply(FIELD_MANAGER).force();
     match timeout(WRITE, services.patch_status(&name.1, &how, &patch)).await {
         Ok(Ok(_)) => {

@@ -12,6 +12,7 @@ use std::{
 
 use mesh_api::names;
 use mesh_core::link::Links;
+use mesh_tls::Clock;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 use serde_json::{Value, json};
 use tokio::{
@@ -113,6 +114,7 @@ impl History {
     fn start_controller(&mut self, index: usize) {
         let local = Local::new();
         let cx = Context {
+            clock: Clock::SYSTEM,
             local: local.clone(),
             writer: Writer::new(self.api.client()),
             links: self.links.subscribe(),

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mesh_tls::Clock;
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinSet, time::sleep};
 
@@ -143,6 +144,7 @@ impl Place {
     fn start(&self) -> JoinSet<()> {
         let local = Local::new();
         let cx = Context {
+            clock: Clock::SYSTEM,
             local: local.clone(),
             writer: Writer::new(self.api.client()),
             links: self.links.subscribe(),

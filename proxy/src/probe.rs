@@ -4,7 +4,7 @@
 //! It dials only what discovery names, never reaches an application, and
 //! leaves no trace in what the sidecar has learnt of endpoints.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc};
 
 use mesh_core::destination::{Backend, Endpoint};
 use mesh_dataplane::{
@@ -75,7 +75,7 @@ impl Prober {
             Some(state) => self.backends(state).await,
         };
         let report = Report {
-            own: Own::of(&self.tls, SystemTime::now()),
+            own: Own::of(&self.tls),
             kind: kind(state.as_deref()),
             backends,
         };

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::{
     channel::{self, Server},
+    clock::ClockConfig,
     health::IdentityHealth,
     links,
     renewal::{Renewal, retry, rotated},
@@ -60,6 +61,9 @@ pub struct WorkloadConfig {
         default_value = "mesh-control.mesh-system.svc"
     )]
     pub control_host: String,
+    /// The clock that it goes by
+    #[command(flatten)]
+    pub clock: ClockConfig,
 }
 
 /// The program's identity and its way to the control plane.
@@ -83,7 +87,7 @@ impl ControlPlane {
         tasks: &TaskTracker,
     ) -> Result<Self> {
         let roots = Roots::read(&config.roots_dir)?;
-        let tls = Tls::new(roots.trust(None)?);
+        let tls = Tls::new(roots.trust(None)?, config.clock.clock());
         let resolver = Resolver::from_system()?;
         let identity = control_identity(&roots.trust_domain)?;
         let server = |port| Server {
@@ -211,7 +215,7 @@ impl Identity {
                     self.renewal_due(&certificate).await;
                 }
                 Err(error) => {
-                    let (ends, now) = (self.tls.valid_until(), SystemTime::now());
+                    let (ends, now) = (self.tls.valid_until(), self.tls.clock().now());
                     let error = format!("{error:#}");
                     let left = ends.map(|ends| ends.duration_since(now).unwrap_or_default());
                     warn!(error, ?left, "no new certificate yet");
@@ -227,9 +231,9 @@ impl Identity {
     /// or another root signs.
     async fn renewal_due(&self, certificate: &Certificate) {
         let issued = Instant::now();
-        let renewal = Renewal::of(certificate, SystemTime::now(), rand::random());
+        let renewal = Renewal::of(certificate, self.tls.clock().now(), rand::random());
         loop {
-            let left = renewal.left(SystemTime::now(), issued.elapsed());
+            let left = renewal.left(self.tls.clock().now(), issued.elapsed());
             if left.is_zero() {
                 return;
             }
@@ -283,7 +287,7 @@ impl Identity {
             certificate.id()
         );
         ensure!(
-            certificate.valid_until() > SystemTime::now(),
+            certificate.valid_until() > self.tls.clock().now(),
             "the certificate has ended already: is the clock right, here and at mesh-control?"
         );
         Ok(certificate)

@@ -65,7 +65,7 @@ impl IdentityHealth {
     pub async fn watch(self, tls: Tls) {
         let mut expired = false;
         loop {
-            let now = SystemTime::now();
+            let now = tls.clock().now();
             let until = tls.valid_until();
             self.not_after.set(until.map_or(0, unix_seconds));
             if expired != until.is_some_and(|until| until <= now) {

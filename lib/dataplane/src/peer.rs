@@ -248,7 +248,8 @@ impl Peers {
                 identity: peer.identity.clone(),
                 source,
             })?;
-        let standing = Standing::new(&self.tls, PeerChain::of_server(&session, &trust));
+        let peer = PeerChain::of_server(&session, &trust, self.tls.clock().now());
+        let standing = Standing::new(&self.tls, peer);
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)

@@ -75,6 +75,8 @@ pub(crate) fn rotated(chance: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use mesh_tls::Clock;
+
     use super::*;
 
     fn certificate() -> Certificate {
@@ -84,7 +86,7 @@ mod tests {
 
     #[test]
     fn certificates_are_renewed_well_before_they_end() {
-        let (certificate, now) = (certificate(), SystemTime::now());
+        let (certificate, now) = (certificate(), Clock::SYSTEM.now());
         let life = certificate.valid_until().duration_since(now).unwrap();
         for chance in [0.0, 0.5, 1.0] {
             let left = Renewal::of(&certificate, now, chance).left(now, Duration::ZERO);
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn t7_a_clock_that_jumps_makes_no_renewal_late() {
-        let (certificate, now) = (certificate(), SystemTime::now());
+        let (certificate, now) = (certificate(), Clock::SYSTEM.now());
         let renewal = Renewal::of(&certificate, now, 0.5);
         let hour = Duration::from_secs(3600);
         let planned = renewal.left(now, Duration::ZERO);
@@ -113,7 +115,7 @@ mod tests {
 
     #[test]
     fn t6_attempts_come_faster_as_the_end_comes_nearer() {
-        let now = SystemTime::now();
+        let now = Clock::SYSTEM.now();
         let after = |seconds| retry(Some(now + Duration::from_secs(seconds)), now, 30, 0.0);
         let pauses: Vec<u64> = [36_000, 1_200, 600, 100, 20, 1]
             .map(|left| after(left).as_secs())

@@ -14,7 +14,7 @@ use linkerd2_proxy_api::identity::{
 };
 use mesh_runtime::Readiness;
 use mesh_testing::ca::{TestRoot, id};
-use mesh_tls::{ALPN_H2, TlsError};
+use mesh_tls::{ALPN_H2, Clock, TlsError};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{
     io::duplex,
@@ -53,7 +53,8 @@ impl IdentityService for Issuer {
         }
         let csr = request.into_inner().certificate_signing_request;
         let root = self.root.lock().expect("no panic");
-        let (leaf_certificate, intermediate_certificates) = root.certify_for(&csr, WEB, self.life);
+        let (leaf_certificate, intermediate_certificates) =
+            root.certify_for(&csr, WEB, Clock::SYSTEM.now(), self.life);
         Ok(Response::new(CertifyResponse {
             leaf_certificate,
             intermediate_certificates,
@@ -104,7 +105,7 @@ impl World {
         let root = TestRoot::new("west");
         let files = files(&root);
         let control = root.tls(CONTROL);
-        let tls = Tls::new(root.trust());
+        let tls = Tls::new(root.trust(), Clock::SYSTEM);
         let issuer = Issuer {
             root: Arc::new(Mutex::new(root)),
             away: Arc::default(),
@@ -119,6 +120,7 @@ impl World {
                 roots_dir: files.path().to_owned(),
                 token_file: files.path().join("token"),
                 control_host: "unused".to_owned(),
+                clock: ClockConfig::default(),
             },
             tls: tls.clone(),
             links: LastLinks::default(),
@@ -198,7 +200,7 @@ async fn t6_without_an_issuer_it_serves_to_the_end_then_fails_closed_and_heals()
     until("its certificate ends", async || {
         let end = world.tls.valid_until().unwrap();
         let met = world.meet().await;
-        let over = SystemTime::now() >= end;
+        let over = Clock::SYSTEM.now() >= end;
         // To the end, and not beyond; in between the clock may have moved.
         assert!(met.is_ok() || over, "{met:?}");
         over
