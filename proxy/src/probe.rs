@@ -1,5 +1,6 @@
 //! The page `/probe?address=IP:PORT` of the admin port: what discovery says of
-//! an address, and whether the sidecars there let this pod in, tried now.
+//! an address, and whether the sidecars there let this pod in, tried now. Without
+//! an address it tells who this sidecar is, and what time it is here.
 //!
 //! It dials only what discovery names, never reaches an application, and
 //! leaves no trace in what the sidecar has learnt of endpoints.
@@ -62,10 +63,11 @@ struct Attempt {
 impl Prober {
     /// Answers the page.
     pub(crate) async fn answer(self, query: Query) -> PageResult {
-        let address = query
-            .value("address")
-            .and_then(|address| address.parse().ok());
-        let address: SocketAddr = address.ok_or("ask for /probe?address=IP:PORT")?;
+        let Some(address) = query.value("address") else {
+            return written(&Own::of(&self.tls));
+        };
+        let address = address.parse();
+        let address: SocketAddr = address.map_err(|_| "ask for /probe?address=IP:PORT")?;
         if self.outbound.check_address(address).is_err() {
             return Err("this address may not be dialled through the sidecar");
         }
@@ -79,7 +81,7 @@ impl Prober {
             kind: kind(state.as_deref()),
             backends,
         };
-        serde_json::to_string(&report).map_err(|_| "the answer cannot be written")
+        written(&report)
     }
 
     /// All backends, some endpoints of each tried at the same time.
@@ -138,6 +140,10 @@ impl Prober {
             Err(error) => failed("stream", &error.to_string()),
         }
     }
+}
+
+fn written(page: &impl Serialize) -> PageResult {
+    serde_json::to_string(page).map_err(|_| "the answer cannot be written")
 }
 
 fn failed(reason: &str, text: &str) -> (&'static str, String, String) {

@@ -76,7 +76,7 @@ async fn attempts(
         return our_answer(StatusCode::BAD_REQUEST, "the request's body broke off");
     };
     let start = Instant::now();
-    let mut repeated = false;
+    let (mut repeated, mut last) = (false, None);
     for attempt in 0..ATTEMPTS {
         let state = target.current();
         let route::Sending {
@@ -113,7 +113,8 @@ async fn attempts(
                 }
                 repeated = true;
             }
-            Err(Failed::Unsent { body: back }) => {
+            Err(Failed::Unsent { body: back, why }) => {
+                last = Some(why);
                 body = match (next, back) {
                     (Some(kept), _) => kept,
                     (None, Some(back)) => RequestBody::Streaming(back),
@@ -130,14 +131,22 @@ async fn attempts(
             tokio::time::sleep(PAUSE * u32::try_from(attempt).unwrap_or(1)).await;
         }
     }
-    our_answer(StatusCode::BAD_GATEWAY, "no endpoint could be reached")
+    let message = "no endpoint could be reached";
+    match last {
+        Some(why) => our_answer(StatusCode::BAD_GATEWAY, &format!("{message}: {why}")),
+        None => our_answer(StatusCode::BAD_GATEWAY, message),
+    }
 }
 
 /// Why there is no answer.
 enum Failed {
-    /// Nobody has received the request, and the endpoint is marked for it; the
-    /// body, if it is still whole.
-    Unsent { body: Option<Body> },
+    /// Nobody has received the request, and the endpoint is marked for it.
+    Unsent {
+        /// If it is still whole.
+        body: Option<Body>,
+        /// For the application.
+        why: String,
+    },
     /// Somebody may have.
     Received(&'static str),
 }
@@ -165,7 +174,8 @@ async fn send(
     let unsent = |reason: &'static str, body| {
         outbound.metrics.attempt_failed(reason);
         state.failed(Instant::now());
-        Failed::Unsent { body }
+        let why = reason.to_owned();
+        Failed::Unsent { body, why }
     };
     // Latency is the endpoint's, not that of the way being opened.
     let mut start = Instant::now();
@@ -184,10 +194,14 @@ async fn send(
         }
         Way::Mesh(peer) => {
             address_as_mesh(&mut request);
-            let Ok(mut connection) = outbound.connect(state, peer).await else {
-                return Err(Failed::Unsent {
-                    body: Some(request.into_body()),
-                });
+            let mut connection = match outbound.connect(state, peer).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    return Err(Failed::Unsent {
+                        body: Some(request.into_body()),
+                        why: error.told(),
+                    });
+                }
             };
             start = Instant::now();
             let sent = connection.request(endpoint.address.port(), request).await;
