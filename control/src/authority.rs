@@ -238,39 +238,57 @@ fn random_serial(mut bytes: [u8; 16]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use mesh_tls::{KeyRequest, Tls, Trust, parse_bundle};
+    use mesh_tls::{Clock, KeyRequest, Tls, TlsError, Trust, parse_bundle};
 
     use super::*;
 
+    const WEB: &str = "spiffe://west/ns/shop/sa/web";
+
     fn authority() -> (Authority, Vec<Vec<u8>>) {
         let west: TrustDomain = "west".parse().unwrap();
-        let root = new_root(&west, SystemTime::now()).unwrap();
+        let root = new_root(&west, Clock::SYSTEM.now()).unwrap();
         let bundle = parse_bundle(&root.certificate).unwrap();
         (Authority::new(&root, west).unwrap(), bundle)
     }
 
-    #[tokio::test]
-    async fn a_certificate_is_accepted_by_those_who_trust_the_root() {
+    /// `WEB`, with a certificate that was signed at `now`.
+    fn web(authority: &Authority, bundle: &[Vec<u8>], now: SystemTime) -> Tls {
+        let key = KeyRequest::generate().unwrap();
+        let id: SpiffeId = WEB.parse().unwrap();
+        let issued = authority.issue(&id, key.csr_der(), now).unwrap();
+        let trust = Trust::new("west".parse().unwrap(), bundle).unwrap();
+        let tls = Tls::new(trust, Clock::SYSTEM);
+        tls.set_certificate(key.certify(issued.leaf, issued.intermediates).unwrap());
+        tls
+    }
+
+    /// How a client gets on with a server whose certificate was signed at `now`.
+    async fn client_of_one_signed(now: SystemTime) -> Result<(), TlsError> {
         let (authority, bundle) = authority();
-        let id: SpiffeId = "spiffe://west/ns/shop/sa/web".parse().unwrap();
-        let tls = || {
-            let key = KeyRequest::generate().unwrap();
-            let issued = authority
-                .issue(&id, key.csr_der(), SystemTime::now())
-                .unwrap();
-            let tls = Tls::new(Trust::new("west".parse().unwrap(), &bundle).unwrap());
-            tls.set_certificate(key.certify(issued.leaf, issued.intermediates).unwrap());
-            tls
-        };
+        let server = web(&authority, &bundle, now);
+        let client = web(&authority, &bundle, Clock::SYSTEM.now());
         let (near, far) = tokio::io::duplex(65_536);
-        let (server, client) = (tls(), tls());
-        let expected = [id.clone()];
+        let expected = [WEB.parse().unwrap()];
         let (accepted, connected) = tokio::join!(
             server.accept(far, b"mesh/1"),
             client.connect(near, &expected, None, b"mesh/1")
         );
-        assert!(connected.is_ok());
-        assert_eq!(accepted.unwrap().1, id);
+        connected?;
+        assert_eq!(accepted.unwrap().1, expected[0]);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_accepted_by_those_who_trust_the_root() {
+        client_of_one_signed(Clock::SYSTEM.now()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn t7_what_is_signed_by_a_clock_ahead_is_not_valid_yet_beyond_the_leeway() {
+        let now = Clock::SYSTEM.now();
+        client_of_one_signed(now + SKEW / 2).await.unwrap();
+        let early = client_of_one_signed(now + 2 * SKEW).await.unwrap_err();
+        assert_eq!(early.reason(), "not_yet_valid");
     }
 
     #[test]
@@ -283,7 +301,7 @@ mod tests {
         let id: SpiffeId = "spiffe://west/ns/shop/sa/web".parse().unwrap();
         // A request that asks for more than rcgen can read is refused as well.
         let Ok(request) = request else { return };
-        if let Ok(issued) = authority.issue(&id, request.der(), SystemTime::now()) {
+        if let Ok(issued) = authority.issue(&id, request.der(), Clock::SYSTEM.now()) {
             let certificate = mesh_tls::Certificate::from_parts(
                 [vec![issued.leaf], issued.intermediates].concat(),
                 key.serialize_der(),
@@ -296,7 +314,7 @@ mod tests {
     fn i3_keys_and_requests_that_we_do_not_use_are_refused() {
         let (authority, _) = authority();
         let id: SpiffeId = "spiffe://west/ns/shop/sa/web".parse().unwrap();
-        let now = SystemTime::now();
+        let now = Clock::SYSTEM.now();
         assert!(authority.issue(&id, b"junk", now).is_err());
         assert!(authority.issue(&id, &vec![0; 1 << 20], now).is_err());
         let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
@@ -314,7 +332,7 @@ mod tests {
     #[test]
     fn the_issuer_is_replaced_after_a_day() {
         let (authority, _) = authority();
-        let now = SystemTime::now();
+        let now = Clock::SYSTEM.now();
         let der = |at| authority.active(at).unwrap().issuer.der().to_vec();
         let first = der(now);
         assert_eq!(first, der(now + Duration::from_secs(3600)));

@@ -18,10 +18,14 @@ use crate::{
     rotation::{Held, secret},
 };
 
-/// The cluster's root; made if there is none.
-pub(crate) async fn root(client: &Client, trust_domain: &TrustDomain) -> Result<Held> {
+/// The cluster's root as of `now`; made if there is none.
+pub(crate) async fn root(
+    client: &Client,
+    trust_domain: &TrustDomain,
+    now: SystemTime,
+) -> Result<Held> {
     let make = || {
-        let root = new_root(trust_domain, SystemTime::now())?;
+        let root = new_root(trust_domain, now)?;
         Ok(BTreeMap::from([
             (secret::BUNDLE, root.certificate.clone()),
             (secret::CERTIFICATE, root.certificate),
@@ -29,7 +33,7 @@ pub(crate) async fn root(client: &Client, trust_domain: &TrustDomain) -> Result<
         ]))
     };
     let secret = get_or_make(client, names::ROOT_SECRET, "kubernetes.io/tls", make).await?;
-    secret::read(&secret, SystemTime::now()).context("the Secret mesh-system/mesh-root")
+    secret::read(&secret, now).context("the Secret mesh-system/mesh-root")
 }
 
 /// The key of endpoint ids; made if there is none.

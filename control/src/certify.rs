@@ -1,12 +1,13 @@
 //! Identity.Certify: a certificate for what a token says.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::{Api, Client, api::PostParams};
 use linkerd2_proxy_api::identity::{CertifyRequest, CertifyResponse, identity_server::Identity};
 use mesh_api::names::TOKEN_AUDIENCE;
 use mesh_core::identity::{SpiffeId, TrustDomain};
+use mesh_tls::Clock;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
@@ -25,6 +26,7 @@ const LARGEST_TOKEN: usize = 16 * 1024;
 pub(crate) struct Certify {
     pub(crate) client: Client,
     pub(crate) authority: Authority,
+    pub(crate) clock: Clock,
     pub(crate) trust_domain: TrustDomain,
     pub(crate) metrics: Metrics,
 }
@@ -55,7 +57,7 @@ impl Certify {
                 "the token is for another identity than the one asked for",
             ));
         }
-        let now = SystemTime::now();
+        let now = self.clock.now();
         let issued = self
             .authority
             .issue(&id, &request.certificate_signing_request, now)

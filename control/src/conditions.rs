@@ -14,7 +14,6 @@ use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use k8s_openapi::{
     NamespaceResourceScope, api::core::v1::Service, apimachinery::pkg::apis::meta::v1::Time,
-    jiff::Timestamp,
 };
 use kube::{
     Api, Client, Resource,
@@ -23,8 +22,10 @@ use kube::{
 use mesh_api::{
     policy::{AuthorizationPolicy, MeshTLSAuthentication, NetworkAuthentication, Server},
     route::HTTPRoute,
+    time::timestamp,
 };
 use mesh_runtime::Backoff;
+use mesh_tls::Clock;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
@@ -67,16 +68,28 @@ trait Kept:
 }
 
 /// Keeps all of it for as long as the program runs.
-pub(crate) fn keep_all(client: &Client, world: &WorldReceiver, tasks: &TaskTracker) {
-    tasks.spawn(keep::<Service>(client.clone(), world.clone()));
-    tasks.spawn(keep::<HTTPRoute>(client.clone(), world.clone()));
-    tasks.spawn(keep::<Server>(client.clone(), world.clone()));
-    tasks.spawn(keep::<AuthorizationPolicy>(client.clone(), world.clone()));
-    tasks.spawn(keep::<MeshTLSAuthentication>(client.clone(), world.clone()));
-    tasks.spawn(keep::<NetworkAuthentication>(client.clone(), world.clone()));
+pub(crate) fn keep_all(client: &Client, world: &WorldReceiver, clock: Clock, tasks: &TaskTracker) {
+    tasks.spawn(keep::<Service>(client.clone(), world.clone(), clock));
+    tasks.spawn(keep::<HTTPRoute>(client.clone(), world.clone(), clock));
+    tasks.spawn(keep::<Server>(client.clone(), world.clone(), clock));
+    tasks.spawn(keep::<AuthorizationPolicy>(
+        client.clone(),
+        world.clone(),
+        clock,
+    ));
+    tasks.spawn(keep::<MeshTLSAuthentication>(
+        client.clone(),
+        world.clone(),
+        clock,
+    ));
+    tasks.spawn(keep::<NetworkAuthentication>(
+        client.clone(),
+        world.clone(),
+        clock,
+    ));
 }
 
-async fn keep<K: Kept>(client: Client, mut world: WorldReceiver) {
+async fn keep<K: Kept>(client: Client, mut world: WorldReceiver, clock: Clock) {
     let mut before = BTreeMap::new();
     let mut backoff = Backoff::new(SETTLED, LONGEST_PAUSE);
     loop {
@@ -92,7 +105,8 @@ async fn keep<K: Kept>(client: Client, mut world: WorldReceiver) {
             .iter()
             .filter(|(name, due)| before.get(*name) == Some(*due))
         {
-            match write::<K>(&client, name, due).await {
+            let patch = K::patch(due, &Time(timestamp(clock.now())));
+            match write::<K>(&client, name, patch).await {
                 Ok(Outcome::Written) => backoff.reset(),
                 // Looked at again, and less often if that does not help: a
                 // definition may be too old to have the status.
@@ -142,13 +156,16 @@ enum Outcome {
     Refused(String),
 }
 
-async fn write<K: Kept>(client: &Client, name: &Name, due: &K::Due) -> Result<Outcome, String> {
+async fn write<K: Kept>(
+    client: &Client,
+    name: &Name,
+    (how, patch): (PatchParams, Patch<Value>),
+) -> Result<Outcome, String> {
     let objects: Api<K> = Api::namespaced(client.clone(), &name.0);
-    let (how, patch) = K::patch(due, &Time(Timestamp::now()));
     match timeout(WRITE, objects.patch_status(&name.1, &how, &patch)).await {
         Ok(Ok(_)) => {
             let kind = K::kind(&());
-            debug!(namespace = name.0, name = name.1, %kind, ?due, "status written");
+            debug!(namespace = name.0, name = name.1, %kind, ?patch, "status written");
             Ok(Outcome::Written)
         }
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {

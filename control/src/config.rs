@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use mesh_core::{cluster::ClusterName, identity::TrustDomain};
+use mesh_dataplane::clock::ClockConfig;
 
 /// The control plane of a cluster
 #[derive(Clone, Debug, clap::Parser)]
@@ -21,6 +22,9 @@ pub struct Config {
     /// Where Certify, the control streams and the export streams are served
     #[arg(long, env = "MESH_LISTEN_IP", default_value = "0.0.0.0")]
     pub listen_ip: IpAddr,
+    /// The clock that it goes by
+    #[command(flatten)]
+    pub clock: ClockConfig,
 }
 
 #[cfg(test)]

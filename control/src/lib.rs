@@ -32,10 +32,7 @@ mod snapshot;
 mod streams;
 mod world;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use k8s_openapi::api::core::v1::Namespace;
@@ -95,7 +92,8 @@ pub async fn run(config: Config) -> Result<()> {
     let background = TaskTracker::new();
 
     let client = Client::try_default().await.context("the API server")?;
-    let held = bootstrap::root(&client, &config.trust_domain).await?;
+    let clock = config.clock.clock();
+    let held = bootstrap::root(&client, &config.trust_domain, clock.now()).await?;
     let key = Arc::new(bootstrap::endpoint_key(&client).await?);
     let cluster_uid = cluster_uid(&client).await?;
     let authority = Authority::new(&held.signing.pem(), config.trust_domain.clone())?;
@@ -105,9 +103,9 @@ pub async fn run(config: Config) -> Result<()> {
         trust_domain: config.trust_domain.clone(),
         roots: root.published(),
     };
-    background.spawn(root.follow());
+    background.spawn(root.follow(clock));
     let trust = Trust::new(own.trust_domain.clone(), &own.roots.borrow().der)?;
-    let tls = Tls::new(trust);
+    let tls = Tls::new(trust, clock);
     certify_self(&authority, &tls)?;
     background.spawn(identity.watch(tls.clone()));
     background.spawn(stay_certified(authority.clone(), tls.clone()));
@@ -126,7 +124,7 @@ pub async fn run(config: Config) -> Result<()> {
         background.clone(),
     );
     background.spawn(feed);
-    conditions::keep_all(&client, &world, &background);
+    conditions::keep_all(&client, &world, clock, &background);
 
     let serving = TaskTracker::new();
     let door = Door {
@@ -146,6 +144,7 @@ pub async fn run(config: Config) -> Result<()> {
     let certify = Certify {
         client,
         authority,
+        clock,
         trust_domain: own.trust_domain,
         metrics,
     };
@@ -204,7 +203,7 @@ async fn cluster_uid(client: &Client) -> Result<Arc<str>> {
 fn certify_self(authority: &Authority, tls: &Tls) -> Result<()> {
     let id = mesh_dataplane::control::control_identity(authority.trust_domain())?;
     let key = KeyRequest::generate()?;
-    let issued = authority.issue(&id, key.csr_der(), SystemTime::now())?;
+    let issued = authority.issue(&id, key.csr_der(), tls.clock().now())?;
     tls.set_certificate(key.certify(issued.leaf, issued.intermediates)?);
     Ok(())
 }

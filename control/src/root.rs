@@ -17,6 +17,7 @@ use kube::{
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use mesh_api::names;
+use mesh_tls::Clock;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -87,10 +88,10 @@ impl RootOfTrust {
     }
 
     /// Looks at the Secret for as long as the program runs.
-    pub(crate) async fn follow(mut self) {
+    pub(crate) async fn follow(mut self, clock: Clock) {
         loop {
             sleep(LOOK).await;
-            self.look(SystemTime::now()).await;
+            self.look(clock.now()).await;
         }
     }
 

@@ -209,13 +209,15 @@ impl TryFrom<RootPem> for Signing {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use mesh_tls::Clock;
+
     use super::*;
     use crate::authority::new_root;
 
     const START: SystemTime = SystemTime::UNIX_EPOCH;
 
     pub(crate) fn make() -> anyhow::Result<RootPem> {
-        new_root(&"west".parse()?, SystemTime::now())
+        new_root(&"west".parse()?, Clock::SYSTEM.now())
     }
 
     pub(crate) fn still() -> Held {

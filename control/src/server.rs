@@ -144,7 +144,7 @@ async fn handshake(tls: &Tls, admit: Admit, accepted: Accepted) -> Result<Sessio
             (stream, Caller(Some(id)))
         }
     };
-    let client = PeerChain::of_client(&stream, &trust);
+    let client = PeerChain::of_client(&stream, &trust, tls.clock().now());
     Ok(Session {
         stream: Trusted::new(stream, Standing::new(tls, client)),
         caller,

@@ -98,7 +98,10 @@ impl Gateway {
     ) -> Result<(Connection, SpiffeId, Standing), Ended> {
         let trust = self.tls.trust();
         let (session, client) = self.tls.accept(stream, ALPN_MESH).await?;
-        let standing = Standing::new(&self.tls, PeerChain::of_client(&session, &trust));
+        let standing = Standing::new(
+            &self.tls,
+            PeerChain::of_client(&session, &trust, self.tls.clock().now()),
+        );
         let connection = server::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

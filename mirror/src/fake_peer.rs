@@ -15,6 +15,7 @@ use mesh_proto::v1::{
     exported_services_update::Update,
     exports_server::{Exports, ExportsServer},
 };
+use mesh_tls::Clock;
 use serde_json::{Value, json};
 use tokio::{
     io::DuplexStream,
@@ -76,6 +77,7 @@ impl Peers {
     ) -> JoinSet<()> {
         let local = Local::new();
         let cx = Context {
+            clock: Clock::SYSTEM,
             local: local.clone(),
             writer: Writer::new(api.client()),
             links,

@@ -4,10 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, stream};
-use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use mesh_api::link::Link;
+use mesh_api::{link::Link, time::timestamp};
 use mesh_runtime::Backoff;
+use mesh_tls::Clock;
 use tokio::{
     sync::{Notify, mpsc, watch},
     time::{Instant, sleep, sleep_until},
@@ -30,6 +30,8 @@ use crate::{
 /// What the controllers of all links share.
 #[derive(Clone)]
 pub(crate) struct Context {
+    /// What time it is.
+    pub(crate) clock: Clock,
     /// This cluster.
     pub(crate) local: Local,
     /// Our hand in it.
@@ -152,7 +154,8 @@ async fn tell(cx: &Context, link_uid: &str, mut said: mpsc::Receiver<Note>) {
         let Some(link) = link(cx, link_uid) else {
             continue;
         };
-        if let Outcome::Failed(reason) = cx.writer.write_event(&link, &note).await {
+        let now = timestamp(cx.clock.now());
+        if let Outcome::Failed(reason) = cx.writer.write_event(&link, &note, now).await {
             let (link, event) = (link.name_any(), note.reason);
             warn!(link, event, reason, "an Event cannot be written");
         }
@@ -209,7 +212,8 @@ impl Hand {
 
     /// Not more often than people read it.
     async fn write_status(&mut self, cx: &Context, link: &Link, findings: &Findings) -> Pass {
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = timestamp(cx.clock.now());
+        let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let Some(new) = status(link.status.as_ref(), findings, &now) else {
             return Pass::Complete;
         };

@@ -8,10 +8,10 @@ use std::time::Duration;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
-    jiff::Timestamp,
 };
 use kube::{Api, Client, Error, ResourceExt, api::PostParams};
-use mesh_api::names;
+use mesh_api::{names, time::timestamp};
+use mesh_tls::Clock;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -19,16 +19,18 @@ use tracing::{info, warn};
 pub(crate) struct Candidate {
     leases: Api<Lease>,
     name: String,
+    clock: Clock,
     /// The Lease's version that we saw last, and since when it is the last.
     seen: Option<(String, Instant)>,
 }
 
 impl Candidate {
     /// `name` tells the replicas apart; the Lease is in `namespace`.
-    pub(crate) fn new(client: &Client, namespace: &str, name: &str) -> Self {
+    pub(crate) fn new(client: &Client, namespace: &str, name: &str, clock: Clock) -> Self {
         Self {
             leases: Api::namespaced(client.clone(), namespace),
             name: name.into(),
+            clock,
             seen: None,
         }
     }
@@ -126,7 +128,7 @@ impl Candidate {
     }
 
     fn spec(&self, old: &Lease, holder: Option<&String>) -> LeaseSpec {
-        let now = MicroTime(Timestamp::now());
+        let now = MicroTime(timestamp(self.clock.now()));
         let old = old.spec.clone().unwrap_or_default();
         let stays = old.holder_identity.as_ref() == Some(&self.name);
         let changes = old.lease_transitions.unwrap_or_default();
@@ -240,7 +242,7 @@ mod tests {
 
     /// Leads in the background and says so.
     fn lead(api: &FakeApi, name: &'static str, leading: watch::Sender<bool>) -> JoinSet<()> {
-        let mut candidate = Candidate::new(&api.client(), "mesh-multicluster", name);
+        let mut candidate = Candidate::new(&api.client(), "mesh-multicluster", name, Clock::SYSTEM);
         let mut task = JoinSet::new();
         task.spawn(async move {
             candidate
@@ -305,10 +307,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_is_given_back_is_free_at_once() {
         let api = FakeApi::new();
-        let mut first = Candidate::new(&api.client(), "mesh-multicluster", "first");
+        let mut first = Candidate::new(&api.client(), "mesh-multicluster", "first", Clock::SYSTEM);
         assert_eq!(first.attempt().await, Some(true));
         first.release().await;
-        let mut second = Candidate::new(&api.client(), "mesh-multicluster", "second");
+        let mut second =
+            Candidate::new(&api.client(), "mesh-multicluster", "second", Clock::SYSTEM);
         assert_eq!(second.attempt().await, Some(true));
         assert_eq!(first.attempt().await, Some(false));
     }

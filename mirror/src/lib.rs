@@ -73,7 +73,9 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let identity = IdentityHealth::register(&mut registry, readiness.clone());
     let control = ControlPlane::start(&config.workload, identity, &tasks)?;
     let local = Local::new();
+    let clock = control.tls().clock();
     let cx = Context {
+        clock,
         local: local.clone(),
         writer: Writer::new(client.clone()),
         links: watch_links(&control, &tasks),
@@ -95,7 +97,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
         .context("the admin port cannot be bound")?
         .with_page("/probe", move |query| prober.clone().answer(query))
         .serve(shutdown);
-    let mut candidate = Candidate::new(&client, &config.pod_namespace, &config.pod_name);
+    let mut candidate = Candidate::new(&client, &config.pod_namespace, &config.pod_name, clock);
     tokio::select! {
         () = candidate.lead(|| controller::run(&cx)) => {}
         () = admin => {}

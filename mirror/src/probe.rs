@@ -1,7 +1,7 @@
 //! The page `/probe?link=NAME` of the admin port: how the peer's gateway is
 //! reached from here, tried now.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use mesh_core::link::Link;
 use mesh_dataplane::{
@@ -37,7 +37,7 @@ impl Prober {
             .link(name)
             .ok_or("mesh-control has told of no such link")?;
         let report = Report {
-            own: Own::of(&self.tls, SystemTime::now()),
+            own: Own::of(&self.tls),
             gateways: self.tunnels.probe(&link).await,
         };
         serde_json::to_string(&report).map_err(|_| "the answer cannot be written")

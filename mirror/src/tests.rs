@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use mesh_api::names;
 use mesh_core::link::Links;
+use mesh_tls::Clock;
 use serde_json::{Value, json};
 use tokio::{
     sync::watch,
@@ -49,6 +50,7 @@ impl Mirroring {
     fn start_controller(&mut self) {
         let local = Local::new();
         let cx = Context {
+            clock: Clock::SYSTEM,
             local: local.clone(),
             writer: Writer::new(self.api.client()),
             links: self._links.subscribe(),

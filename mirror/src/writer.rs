@@ -92,10 +92,10 @@ impl Writer {
         within_deadline(request).await
     }
 
-    /// Writes an Event about a Link. One that is lost is lost.
-    pub(crate) async fn write_event(&self, link: &Link, note: &Note) -> Outcome {
+    /// Writes an Event of `now` about a Link. One that is lost is lost.
+    pub(crate) async fn write_event(&self, link: &Link, note: &Note, now: Timestamp) -> Outcome {
         let api: Api<Event> = Api::namespaced(self.0.clone(), EVENT_NAMESPACE);
-        let event = event(link, note);
+        let event = event(link, note, now);
         let request = async { api.create(&post(), &event).await.map(drop) };
         within_deadline(request).await
     }
@@ -105,8 +105,7 @@ impl Writer {
     }
 }
 
-fn event(link: &Link, note: &Note) -> Event {
-    let now = Timestamp::now();
+fn event(link: &Link, note: &Note, now: Timestamp) -> Event {
     let name: String = link.name_any().chars().take(MAX_NAME).collect();
     let kind = if note.warning { "Warning" } else { "Normal" };
     Event {

@@ -3,6 +3,7 @@
 //! run left.
 
 pub mod address;
+pub mod clock;
 pub mod dns;
 pub mod network;
 pub mod path;

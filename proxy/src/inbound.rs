@@ -154,7 +154,10 @@ impl Inbound {
             Ok(Err(error)) => return Err(Ended::Handshake(error.reason())),
             Err(_) => return Err(Ended::Handshake("timeout")),
         };
-        let standing = Standing::new(&self.tls, PeerChain::of_client(&session, &trust));
+        let standing = Standing::new(
+            &self.tls,
+            PeerChain::of_client(&session, &trust, self.tls.clock().now()),
+        );
         let client = Arc::new(direct::Client {
             labels: BackendLabels::inbound(&client),
             caller: Caller {

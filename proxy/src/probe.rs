@@ -1,10 +1,11 @@
 //! The page `/probe?address=IP:PORT` of the admin port: what discovery says of
-//! an address, and whether the sidecars there let this pod in, tried now.
+//! an address, and whether the sidecars there let this pod in, tried now. Without
+//! an address it tells who this sidecar is, and what time it is here.
 //!
 //! It dials only what discovery names, never reaches an application, and
 //! leaves no trace in what the sidecar has learnt of endpoints.
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{net::SocketAddr, sync::Arc};
 
 use mesh_core::destination::{Backend, Endpoint};
 use mesh_dataplane::{
@@ -63,10 +64,11 @@ struct Attempt {
 impl Prober {
     /// Answers the page.
     pub(crate) async fn answer(self, query: Query) -> PageResult {
-        let address = query
-            .value("address")
-            .and_then(|address| address.parse().ok());
-        let address: SocketAddr = address.ok_or("ask for /probe?address=IP:PORT")?;
+        let Some(address) = query.value("address") else {
+            return written(&Own::of(&self.tls));
+        };
+        let address = address.parse();
+        let address: SocketAddr = address.map_err(|_| "ask for /probe?address=IP:PORT")?;
         if self.outbound.check_address(address).is_err() {
             return Err("this address may not be dialled through the sidecar");
         }
@@ -76,11 +78,11 @@ impl Prober {
             Some(state) => self.backends(state).await,
         };
         let report = Report {
-            own: Own::of(&self.tls, SystemTime::now()),
+            own: Own::of(&self.tls),
             kind: kind(state.as_deref()),
             backends,
         };
-        serde_json::to_string(&report).map_err(|_| "the answer cannot be written")
+        written(&report)
     }
 
     /// All backends, some endpoints of each tried at the same time.
@@ -135,6 +137,10 @@ impl Prober {
             Err(error) => failed("stream", &error.to_string()),
         }
     }
+}
+
+fn written(page: &impl Serialize) -> PageResult {
+    serde_json::to_string(page).map_err(|_| "the answer cannot be written")
 }
 
 fn failed(reason: &str, text: &str) -> (&'static str, String, String) {

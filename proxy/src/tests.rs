@@ -21,8 +21,10 @@ use mesh_core::{
 use mesh_dataplane::{peer::Peers, resolve::Resolver, tunnel::Tunnels};
 use mesh_net::{accept::Acceptor, listen::listen};
 use mesh_proto::v1::Workload;
-use mesh_runtime::Shutdown;
+use mesh_runtime::{Query, Shutdown};
 use mesh_testing::ca::{TestRoot, id};
+use mesh_tls::{Clock, Tls};
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -41,12 +43,14 @@ use crate::{
         target::{States, Target},
     },
     plain,
+    probe::Prober,
     protocol::Spoken,
     serve,
 };
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const SERVER: &str = "spiffe://west/ns/shop/sa/web";
+const CLIENT: &str = "spiffe://west/ns/shop/sa/client";
 /// Longer than anything here may take.
 const LONG: Duration = Duration::from_secs(20);
 
@@ -93,11 +97,20 @@ struct Server {
     application: SocketAddr,
     /// Requests that it has read.
     received: Arc<AtomicUsize>,
+    /// What its sidecar counts.
+    registry: Registry,
 }
 
 impl Server {
     async fn start(root: &TestRoot, habit: Habit) -> Self {
+        Self::start_as(root.tls(SERVER), habit).await
+    }
+
+    /// The same, with another certificate or clock.
+    async fn start_as(tls: Tls, habit: Habit) -> Self {
         let received = Arc::new(AtomicUsize::new(0));
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
         let application = application(habit, received.clone()).await;
         let door = Acceptor::new(listen((HOST, 0).into()).expect("a port"), 100);
         let sidecar = door.local_addr().expect("an address").port();
@@ -105,19 +118,20 @@ impl Server {
             DefaultPolicy::AllUnauthenticated,
         ))));
         let inbound = Inbound {
-            tls: root.tls(SERVER),
+            tls,
             pod_ips: vec![HOST],
             listening: sidecar,
             application: plain::Clients::default(),
             policy,
             first_policy: Arc::default(),
-            metrics: Metrics::default(),
+            metrics,
         };
         tokio::spawn(Arc::new(inbound).serve(door, TaskTracker::new(), Shutdown::new()));
         Self {
             sidecar,
             application,
             received,
+            registry,
         }
     }
 
@@ -189,17 +203,29 @@ fn first_of(backends: Vec<Vec<Endpoint>>) -> Target {
 
 /// What a client of `target` is answered to `request`.
 async fn exchange(root: &TestRoot, target: Target, request: &str) -> String {
-    let tls = root.tls("spiffe://west/ns/shop/sa/client");
+    exchange_as(root.tls(CLIENT), target, request).await.0
+}
+
+/// The outbound side of a sidecar that discovery tells nothing.
+fn outbound_of(tls: Tls, metrics: Metrics) -> Arc<Outbound> {
     let resolver = Resolver::from_system().expect("a resolver");
     let nowhere = Channel::from_static("http://127.0.0.1:1").connect_lazy();
-    let outbound = Arc::new(Outbound {
+    Arc::new(Outbound {
         discovery: Discovery::new(nowhere, Workload::default(), Arc::new(|_, _| true)),
         peers: Peers::new(tls.clone(), Tunnels::new(tls, resolver)),
         plain: plain::Clients::default(),
         links: watch::channel(None).1,
         listening: 1,
-        metrics: Metrics::default(),
-    });
+        metrics,
+    })
+}
+
+/// What a client with this certificate and clock is answered, and what its
+/// sidecar counts.
+async fn exchange_as(tls: Tls, target: Target, request: &str) -> (String, String) {
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let outbound = outbound_of(tls, metrics);
     let (mut client, ours) = tokio::io::duplex(64 * 1024);
     tokio::spawn(async move {
         let shutdown = Shutdown::new();
@@ -212,9 +238,16 @@ async fn exchange(root: &TestRoot, target: Target, request: &str) -> String {
         client.read_to_string(&mut answer).await.expect("text");
         answer
     };
-    timeout(LONG, conversation)
+    let answer = timeout(LONG, conversation)
         .await
-        .expect("an answer in time")
+        .expect("an answer in time");
+    (answer, counted(&registry))
+}
+
+fn counted(registry: &Registry) -> String {
+    let mut text = String::new();
+    encode(&mut text, registry).expect("it can be encoded");
+    text
 }
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: web\r\nconnection: close\r\n\r\n";
@@ -275,4 +308,96 @@ async fn r3_a_request_goes_to_no_endpoint_twice_while_there_are_others() {
         .collect();
     assert_eq!(taken, [1, 1, 1, 1]);
     assert_eq!(good.received(), 1);
+}
+
+/// Longer than any certificate lives.
+const DAY_AHEAD: Clock = Clock::off_by(25 * 3600);
+
+/// Somebody whose clock is off, with a certificate that has not ended by then.
+fn day_ahead(root: &TestRoot, id: &str) -> Tls {
+    let tls = Tls::new(root.trust(), DAY_AHEAD);
+    let issued = root.issue_with(id, |leaf| {
+        leaf.not_after += Duration::from_secs(2 * 24 * 3600);
+    });
+    tls.set_certificate(issued.certificate());
+    tls
+}
+
+#[tokio::test]
+async fn t7_a_client_whose_clock_is_off_is_told_that_it_is_about_time() {
+    let root = TestRoot::new("west");
+    let server = Server::start(&root, Habit::Answers).await;
+    let client = day_ahead(&root, CLIENT);
+    let (answer, counted) = exchange_as(client, first_available(&[&server]), GET).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(answer.contains("expired, by the clock here"), "{answer}");
+    assert!(counted.contains(r#"reason="expired""#), "{counted}");
+    assert_eq!(server.received(), 0);
+}
+
+#[tokio::test]
+async fn t7_a_client_whose_own_certificate_has_ended_is_told_so() {
+    let root = TestRoot::new("west");
+    let server = Server::start(&root, Habit::Answers).await;
+    let client = root.tls_at(CLIENT, DAY_AHEAD);
+    let (answer, counted) = exchange_as(client, first_available(&[&server]), GET).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(answer.contains("own certificate has expired"), "{answer}");
+    assert!(counted.contains(r#"reason="own_expired""#), "{counted}");
+}
+
+#[tokio::test]
+async fn t7_a_server_whose_clock_is_off_counts_why_it_refuses_its_clients() {
+    let root = TestRoot::new("west");
+    let server = Server::start_as(day_ahead(&root, SERVER), Habit::Answers).await;
+    let (answer, _) = exchange_as(root.tls(CLIENT), first_available(&[&server]), GET).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    let counted = counted(&server.registry);
+    assert!(
+        counted.contains(r#"direction="inbound",reason="expired""#),
+        "{counted}"
+    );
+    assert_eq!(server.received(), 0);
+}
+
+#[tokio::test]
+async fn t7_a_peer_certified_by_a_clock_ahead_is_not_valid_yet() {
+    let root = TestRoot::new("west");
+    let tls = Tls::new(root.trust(), DAY_AHEAD);
+    tls.set_certificate(root.issue_at(SERVER, DAY_AHEAD.now()));
+    let server = Server::start_as(tls, Habit::Answers).await;
+    let target = first_available(&[&server]);
+    let (answer, counted) = exchange_as(root.tls(CLIENT), target, GET).await;
+    assert!(
+        answer.contains("not valid yet, by the clock here"),
+        "{answer}"
+    );
+    assert!(counted.contains(r#"reason="not_yet_valid""#), "{counted}");
+}
+
+#[tokio::test]
+async fn t7_clocks_that_differ_by_less_than_the_leeway_do_no_harm() {
+    let root = TestRoot::new("west");
+    for offset in [-50, 50] {
+        let clock = Clock::off_by(offset);
+        let tls = Tls::new(root.trust(), clock);
+        tls.set_certificate(root.issue_at(SERVER, clock.now()));
+        let server = Server::start_as(tls, Habit::Answers).await;
+        let (answer, _) = exchange_as(root.tls(CLIENT), first_available(&[&server]), GET).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{offset}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn t7_the_probe_page_tells_what_time_it_is_without_a_question() {
+    let tls = TestRoot::new("west").tls_at(CLIENT, DAY_AHEAD);
+    let prober = Prober {
+        outbound: outbound_of(tls.clone(), Metrics::default()),
+        tls,
+    };
+    let page = prober.clone().answer(Query::default()).await.unwrap();
+    let page: serde_json::Value = serde_json::from_str(&page).unwrap();
+    let ahead = page["clock"].as_u64().unwrap() - Clock::SYSTEM.unix_seconds();
+    assert!((89_990..=90_010).contains(&ahead), "{page}");
+    assert_eq!(page["certificate"]["identity"], CLIENT);
 }

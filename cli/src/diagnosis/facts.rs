@@ -3,7 +3,7 @@
 use mesh_api::link::Link;
 use mesh_core::{cluster::ClusterName, identity::TrustDomain};
 
-use super::probe::{LinkProbe, SidecarProbe};
+use super::probe::{LinkProbe, Own, SidecarProbe};
 use crate::{
     check::state::Program,
     multicluster::{dns::DnsFacts, facts::Door},
@@ -265,6 +265,8 @@ pub(crate) struct Endpoint {
     pub(crate) sidecar_ready: bool,
     /// The Service's ports that it serves.
     pub(crate) ports: Vec<u16>,
+    /// What its sidecar says of itself; of few endpoints only.
+    pub(crate) own: Option<Own>,
 }
 
 impl Exported {

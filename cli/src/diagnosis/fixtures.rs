@@ -101,6 +101,7 @@ pub(super) fn endpoint(pod: &str) -> Endpoint {
         meshed: true,
         sidecar_ready: true,
         ports: vec![80],
+        own: None,
     }
 }
 

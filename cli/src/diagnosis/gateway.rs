@@ -93,7 +93,8 @@ fn gateway_answers(found: &LinkFacts, probe: &LinkProbe) -> Finding {
             }
             "timeout" => "packets get lost: check firewalls and routes between the clusters",
             "expired" => {
-                "the gateway's certificate has expired: see its log and the peer's mesh-control"
+                "the gateway's certificate has expired: see its log and the peer's mesh-control; \
+                 or the clock of mesh-mirror's node here is ahead"
             }
             "not_yet_valid" => "the clock of the gateway's node, or of this cluster's, is off",
             "name" | "unresolved" => "the name of the gateway cannot be resolved from this cluster",

@@ -38,8 +38,12 @@ pub(super) fn deployment(
     }
 }
 
-/// What is wrong with a program's own certificate or clock.
+/// What is wrong with a program's own certificate or clock. The clock comes
+/// first: by one that is off, the best certificate is not valid.
 pub(super) fn own(own: &Own, now: u64, program: &str) -> Option<Finding> {
+    if let Some(off) = clock(own, now, program) {
+        return Some(off);
+    }
     let Some(certificate) = &own.certificate else {
         return Some(Finding::broken(
             format!("{program} has no certificate"),
@@ -60,14 +64,74 @@ pub(super) fn own(own: &Own, now: u64, program: &str) -> Option<Finding> {
             "set the clock of its node, or that of mesh-control's node",
         ));
     }
+    None
+}
+
+/// Whether a program's clock is off, `now` being this machine's.
+pub(super) fn clock(own: &Own, now: u64, program: &str) -> Option<Finding> {
     let skew = own.clock.abs_diff(now);
+    let direction = if own.clock < now {
+        "behind"
+    } else {
+        "ahead of"
+    };
     (skew > MAX_SKEW).then(|| {
         Finding::broken(
-            format!("the clock of {program} and that of this machine differ by {skew} s"),
+            format!(
+                "the clock of {program} is {} {direction} this machine's",
+                in_words(skew)
+            ),
             "set the clock of its node, or of this machine",
         )
     })
 }
 
+/// A minute or more for people, in its largest two units.
+fn in_words(seconds: u64) -> String {
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    match (hours, minutes % 60, seconds % 60) {
+        (0, minutes, 0) => format!("{minutes} min"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, 0, _) => format!("{hours} h"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
 /// Clocks that differ by more, in seconds, are off.
 const MAX_SKEW: u64 = 60;
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixtures::NOW, *};
+
+    #[test]
+    fn t7_a_clock_that_is_off_is_said_in_words() {
+        let at = |clock| Own {
+            certificate: None,
+            clock,
+        };
+        for (shown, said) in [
+            (NOW + 25 * 3600 + 7, "25 h ahead of"),
+            (NOW - 25 * 3600 - 120, "25 h 2 min behind"),
+            (NOW + 90, "1 min 30 s ahead of"),
+            (NOW - 120, "2 min behind"),
+        ] {
+            let finding = clock(&at(shown), NOW, "the sidecar of web-1").unwrap();
+            let expected = format!("the clock of the sidecar of web-1 is {said} this machine's");
+            assert_eq!(finding.text, expected);
+        }
+        for shown in [NOW - 60, NOW, NOW + 60] {
+            assert!(clock(&at(shown), NOW, "it").is_none());
+        }
+    }
+
+    #[test]
+    fn t7_without_a_certificate_the_clock_is_the_reason() {
+        let own_of = Own {
+            certificate: None,
+            clock: NOW + 90_000,
+        };
+        let finding = own(&own_of, NOW, "the sidecar").unwrap();
+        assert!(finding.text.contains("clock"), "{}", finding.text);
+    }
+}

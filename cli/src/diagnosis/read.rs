@@ -6,8 +6,6 @@ mod route;
 
 pub(crate) use peer::{described, endpoints, joined};
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use anyhow::ensure;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
@@ -16,6 +14,7 @@ use kube::{
     config::Kubeconfig,
 };
 use mesh_api::{link::Link, names};
+use mesh_tls::Clock;
 use serde::de::DeserializeOwned;
 
 use super::{
@@ -86,7 +85,7 @@ pub(crate) async fn read(
     };
     Ok(Facts {
         context: cluster.context.clone(),
-        now: now(),
+        now: Clock::SYSTEM.unix_seconds(),
         cluster: facts::identity(cluster).await.map_err(text),
         roots: peer::roots(cluster).await,
         control: program(cluster, names::SYSTEM_NAMESPACE, names::CONTROL).await,
@@ -163,11 +162,6 @@ pub(crate) async fn probe_link(cluster: &Cluster, name: &str) -> Read<LinkProbe>
         &format!("probe?link={name}"),
     )
     .await
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_secs()
 }
 
 async fn program(cluster: &Cluster, namespace: &str, name: &str) -> Read<Option<state::Program>> {

@@ -9,6 +9,7 @@ use super::{
     facts::{Backend, Call, Endpoint, Exported, Facts, LinkFacts, Peer, Read, Service, There, Way},
     link,
     probe::{Attempt, BackendProbe, Outcome},
+    program,
 };
 
 /// The hops behind the link, or of a backend of this cluster.
@@ -41,13 +42,16 @@ pub(super) fn hops(facts: &Facts, call: &Call, backend: &Backend, about: &str) -
             let export = peer.export(backend, there.as_ref(), &probe);
             hops.push(export.at(Place::Export, about));
             let endpoints = match there {
-                Some(there) => shared(*port, cluster, &there.endpoints, &probe),
+                Some(there) => clock_off(&there.endpoints, facts.now)
+                    .unwrap_or_else(|| shared(*port, cluster, &there.endpoints, &probe)),
                 None => discovered(&probe),
             };
             hops.push(endpoints.at(Place::Endpoints, about));
         }
         Way::Local(endpoints) => {
-            hops.push(local(*port, endpoints, &probe).at(Place::Endpoints, about));
+            let found =
+                clock_off(endpoints, facts.now).unwrap_or_else(|| local(*port, endpoints, &probe));
+            hops.push(found.at(Place::Endpoints, about));
         }
     }
     hops.push(connection(&probe).at(Place::Connection, about));
@@ -187,6 +191,15 @@ fn mentions(message: &str, name: &str) -> bool {
     message
         .split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '/' | '-')))
         .any(|word| word == name)
+}
+
+/// Whether the clock of an endpoint's sidecar is off: it refuses its peers, or
+/// they do, and without a certificate it never becomes ready.
+fn clock_off(endpoints: &Read<Vec<Endpoint>>, now: u64) -> Option<Finding> {
+    endpoints.as_ref().ok()?.iter().find_map(|endpoint| {
+        let sidecar = format!("the sidecar of {}", endpoint.pod);
+        program::clock(endpoint.own.as_ref()?, now, &sidecar)
+    })
 }
 
 /// Endpoints behind a link: only those with a sidecar are shared.

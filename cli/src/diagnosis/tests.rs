@@ -445,6 +445,13 @@ const BROKEN: &[(&str, Place, Break)] = &[
     ("its sidecars are not ready", Place::Endpoints, |f| {
         pods(f, |pod| pod.sidecar_ready = false);
     }),
+    (
+        "the clock of a sidecar there is off",
+        Place::Endpoints,
+        |f| {
+            pods(f, |pod| pod.own = Some(own_at(NOW + 3600)));
+        },
+    ),
     ("no pod serves the port", Place::Endpoints, |f| {
         pods(f, |pod| pod.ports = vec![443]);
     }),
@@ -465,6 +472,27 @@ const BROKEN: &[(&str, Place, Break)] = &[
         tried(f, Outcome::Refused);
     }),
 ];
+
+fn own_at(clock: u64) -> Own {
+    Own {
+        certificate: None,
+        clock,
+    }
+}
+
+#[test]
+fn t7_pods_that_are_not_ready_because_their_clock_is_off_are_said_to_be() {
+    let mut facts = facts();
+    pods(&mut facts, |pod| {
+        pod.ready = false;
+        pod.sidecar_ready = false;
+        pod.own = Some(own_at(NOW + 25 * 3600));
+    });
+    let hops = diagnose(&facts);
+    let first = &hops[first_broken(&hops).unwrap()];
+    let said = "the clock of the sidecar of web-1 is 25 h ahead of this machine's";
+    assert_eq!((first.place, first.text.as_str()), (Place::Endpoints, said));
+}
 
 #[test]
 fn every_broken_situation_names_its_hop() {

@@ -188,6 +188,7 @@ mod tests {
             ready,
             meshed,
             sidecar_ready: meshed,
+            own: None,
             ports: vec![80],
         }
     }

@@ -9,7 +9,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 
 use super::*;
 use crate::{
@@ -104,6 +104,12 @@ impl ApiServer {
         Client::new(service, "default")
     }
 
+    /// Starts what is tested.
+    fn keep<K: Kept>(&self) -> JoinHandle<()> {
+        let world = self.world.subscribe();
+        tokio::spawn(keep::<K>(self.client(), world, Clock::SYSTEM))
+    }
+
     fn patch(&self, patch: &Value) -> u16 {
         let known = &patch["metadata"]["resourceVersion"];
         let is_current = *known == self.object()["metadata"]["resourceVersion"];
@@ -182,8 +188,7 @@ fn theirs(version: &str) -> Value {
 #[tokio::test(start_paused = true)]
 async fn the_status_of_a_route_is_written_once() {
     let server = ApiServer::new(ROUTE, route(), with_route);
-    let keeping = keep::<HTTPRoute>(server.client(), server.world.subscribe());
-    let keeping = tokio::spawn(keeping);
+    let keeping = server.keep::<HTTPRoute>();
     server.written().await;
     server.nothing_new().await;
     assert_eq!(server.answers(), [200]);
@@ -211,8 +216,7 @@ async fn a_status_that_is_refused_holds_up_no_other() {
         all
     };
     let server = ApiServer::new(ROUTE, route(), with_another);
-    let keeping = keep::<HTTPRoute>(server.client(), server.world.subscribe());
-    let keeping = tokio::spawn(keeping);
+    let keeping = server.keep::<HTTPRoute>();
     server.written().await;
     assert_eq!(server.answers(), [200]);
     keeping.abort();
@@ -222,8 +226,7 @@ async fn a_status_that_is_refused_holds_up_no_other() {
 async fn what_another_controller_says_meanwhile_is_kept() {
     let server = ApiServer::new(ROUTE, route(), with_route);
     server.edit(|route| route["status"]["parents"] = json!([theirs("v2")]));
-    let keeping = keep::<HTTPRoute>(server.client(), server.world.subscribe());
-    let keeping = tokio::spawn(keeping);
+    let keeping = server.keep::<HTTPRoute>();
     server.written().await;
     server.tell();
     server.written().await;
@@ -242,8 +245,7 @@ async fn what_another_controller_says_meanwhile_is_kept() {
 #[tokio::test(start_paused = true)]
 async fn a_route_of_services_no_more_loses_what_we_said() {
     let server = ApiServer::new(ROUTE, route(), with_route);
-    let keeping = keep::<HTTPRoute>(server.client(), server.world.subscribe());
-    let keeping = tokio::spawn(keeping);
+    let keeping = server.keep::<HTTPRoute>();
     server.written().await;
     server.edit(|route| route["spec"]["parentRefs"] = json!([{"name": "edge"}]));
     server.tell();
@@ -285,8 +287,7 @@ async fn the_status_of_a_policy_is_written_once_for_what_it_is_now() {
         "status": {"conditions": [theirs]},
     });
     let server = ApiServer::new(POLICY, policy, with_policy);
-    let keeping = keep::<AuthorizationPolicy>(server.client(), server.world.subscribe());
-    let keeping = tokio::spawn(keeping);
+    let keeping = server.keep::<AuthorizationPolicy>();
     server.written().await;
     server.nothing_new().await;
     let accepted = server.object()["status"]["conditions"][0].clone();

@@ -103,7 +103,7 @@ impl Server {
 
     /// A replica that has just started.
     fn replica(&self) -> RootOfTrust {
-        let held = read(&self.secret(), SystemTime::now()).unwrap();
+        let held = read(&self.secret(), Clock::SYSTEM.now()).unwrap();
         let authority = Authority::new(&held.signing.pem(), "west".parse().unwrap()).unwrap();
         RootOfTrust::new(&self.client(), &held, authority, Metrics::default())
     }
@@ -115,7 +115,7 @@ fn signs_with(replica: &RootOfTrust, root: &[u8]) -> bool {
     let id = "spiffe://west/ns/shop/sa/web".parse().unwrap();
     let issued = replica
         .authority
-        .issue(&id, key.csr_der(), SystemTime::now())
+        .issue(&id, key.csr_der(), Clock::SYSTEM.now())
         .unwrap();
     let certificate = key.certify(issued.leaf, issued.intermediates).unwrap();
     certificate.is_rooted_in(root)
@@ -125,7 +125,7 @@ fn signs_with(replica: &RootOfTrust, root: &[u8]) -> bool {
 async fn t5_replicas_go_through_a_rotation_together_without_a_restart() {
     let server = Server::new();
     let mut replicas = [server.replica(), server.replica()];
-    let now = SystemTime::now();
+    let now = Clock::SYSTEM.now();
     let old = replicas[0].published().borrow().der[0].clone();
     for (wish, roots, old_signs) in [
         ("begin", 2, true),
@@ -157,7 +157,7 @@ async fn t5_a_step_that_is_refused_changes_nothing_and_says_why() {
     let mut replica = server.replica();
     let before = server.secret().data;
     server.wish("finish");
-    replica.look(SystemTime::now()).await;
+    replica.look(Clock::SYSTEM.now()).await;
     assert_eq!(server.secret().data, before);
     let said = server.annotation(names::ROTATE_ROOT_REFUSED).unwrap();
     assert!(said.contains("begin first"), "{said}");
@@ -181,9 +181,9 @@ async fn i5_a_secret_that_has_become_wrong_leaves_the_last_good_root() {
     ] {
         server.put(good.clone());
         server.edit(spoil);
-        replica.look(SystemTime::now()).await;
+        replica.look(Clock::SYSTEM.now()).await;
         // Once is enough.
-        replica.look(SystemTime::now()).await;
+        replica.look(Clock::SYSTEM.now()).await;
         assert_eq!(*replica.published().borrow(), published);
         assert!(signs_with(&replica, &published.der[0]));
     }
@@ -191,7 +191,7 @@ async fn i5_a_secret_that_has_become_wrong_leaves_the_last_good_root() {
 
     // And a good one is taken as soon as it is there.
     server.put(good_secret());
-    replica.look(SystemTime::now()).await;
+    replica.look(Clock::SYSTEM.now()).await;
     let new = replica.published().borrow().clone();
     assert_ne!(new, published);
     assert!(signs_with(&replica, &new.der[0]));

@@ -222,6 +222,8 @@ const END: &str = "-----END CERTIFICATE-----";
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use mesh_tls::Clock;
+
     use super::{
         super::{
             Wish, step,
@@ -243,7 +245,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_phase_is_read_as_it_was_written() {
-        let now = SystemTime::now();
+        let now = Clock::SYSTEM.now();
         let mut held = still();
         for wish in [
             Wish::Begin,
@@ -268,16 +270,16 @@ pub(crate) mod tests {
     fn a_bundle_without_the_root_that_signs_gets_it_first() {
         let (mut secret, other) = (secret(), still().signing.root);
         set(&mut secret, BUNDLE, &format!("# both\n{0}{0}", other.pem));
-        let held = read(&secret, SystemTime::now()).unwrap();
+        let held = read(&secret, Clock::SYSTEM.now()).unwrap();
         assert_eq!(held.published(), [&held.signing.root, &other]);
         secret.data.as_mut().unwrap().remove(BUNDLE);
-        let held = read(&secret, SystemTime::now()).unwrap();
+        let held = read(&secret, Clock::SYSTEM.now()).unwrap();
         assert_eq!(held.published(), [&held.signing.root]);
     }
 
     #[test]
     fn i5_what_is_wrong_or_half_written_is_not_a_root() {
-        let now = SystemTime::now();
+        let now = Clock::SYSTEM.now();
         let other = still().signing;
         let leaf = mesh_testing::ca::TestRoot::new("west");
         let leaf = leaf.sign(

@@ -1,7 +1,7 @@
 use http::{Method, StatusCode};
 use mesh_core::endpoint::EndpointId;
 use mesh_testing::ca::{Issued, TestRoot};
-use mesh_tls::{ALPN_H2, ALPN_MESH, Certificate, Tls};
+use mesh_tls::{ALPN_H2, ALPN_MESH, Certificate, Clock, Tls};
 use time::{Duration, OffsetDateTime};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -112,7 +112,7 @@ async fn g15_another_application_protocol_is_refused() {
 #[tokio::test]
 async fn g5_who_shows_no_certificate_stays_outside() {
     let world = World::new().await;
-    let nobody = Tls::new(world.west.trusting(&[&world.east]));
+    let nobody = Tls::new(world.west.trusting(&[&world.east]), Clock::SYSTEM);
     let tcp = TcpStream::connect(world.address).await.unwrap();
     let session = nobody
         .connect_unauthenticated(tcp, &[id(GATEWAY)], ALPN_MESH)
@@ -128,7 +128,7 @@ async fn g5_who_shows_no_certificate_stays_outside() {
 #[tokio::test]
 async fn g5_certificates_out_of_their_time_are_refused() {
     let world = World::new().await;
-    let now = OffsetDateTime::now_utc();
+    let now = OffsetDateTime::from(Clock::SYSTEM.now());
     let expired = world.west.issue_with(WEB, |leaf| {
         leaf.not_after = now - Duration::minutes(1);
     });
@@ -179,7 +179,7 @@ async fn g10_silent_connections_of_one_address_are_bounded() {
 
 /// Asserts that the gateway does not let in whoever shows `certificate`.
 async fn refuses(world: &World, certificate: Certificate, reason: &str) {
-    let client = Tls::new(world.west.trusting(&[&world.east]));
+    let client = Tls::new(world.west.trusting(&[&world.east]), Clock::SYSTEM);
     client.set_certificate(certificate);
     assert!(!enters(world, &client, ALPN_MESH).await, "{reason}");
     world

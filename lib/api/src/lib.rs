@@ -11,3 +11,4 @@ pub mod names;
 pub mod policy;
 pub mod route;
 pub mod split;
+pub mod time;

@@ -99,7 +99,7 @@ fn trusted<IO>(
     tls: &Tls,
     trust: &Trust,
 ) -> TokioIo<Trusted<ClientStream<IO>>> {
-    let server = PeerChain::of_server(&stream, trust);
+    let server = PeerChain::of_server(&stream, trust, tls.clock().now());
     TokioIo::new(Trusted::new(stream, Standing::new(tls, server)))
 }
 

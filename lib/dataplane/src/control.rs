@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -14,7 +14,7 @@ use mesh_core::{
     link::Links,
     ports,
 };
-use mesh_tls::{Certificate, KeyRequest, Tls, Trust, parse_bundle};
+use mesh_tls::{Certificate, KeyRequest, Tls, TlsError, Trust, parse_bundle};
 use tokio::time::{Instant, error::Elapsed, sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status, transport::Channel};
@@ -22,9 +22,10 @@ use tracing::{info, warn};
 
 use crate::{
     channel::{self, Server},
-    health::IdentityHealth,
+    clock::ClockConfig,
+    health::{CLOCK_OFF, IdentityHealth},
     links,
-    renewal::{Renewal, retry, rotated},
+    renewal::{Renewal, premature, retry, rotated},
     resolve::Resolver,
 };
 
@@ -60,6 +61,9 @@ pub struct WorkloadConfig {
         default_value = "mesh-control.mesh-system.svc"
     )]
     pub control_host: String,
+    /// The clock that it goes by
+    #[command(flatten)]
+    pub clock: ClockConfig,
 }
 
 /// The program's identity and its way to the control plane.
@@ -83,7 +87,7 @@ impl ControlPlane {
         tasks: &TaskTracker,
     ) -> Result<Self> {
         let roots = Roots::read(&config.roots_dir)?;
-        let tls = Tls::new(roots.trust(None)?);
+        let tls = Tls::new(roots.trust(None)?, config.clock.clock());
         let resolver = Resolver::from_system()?;
         let identity = control_identity(&roots.trust_domain)?;
         let server = |port| Server {
@@ -200,21 +204,26 @@ impl Identity {
         let mut failures = 0_u32;
         loop {
             let attempt = timeout(CERTIFY, self.certify(&mut client, failures > 0)).await;
-            self.health.attempted(outcome(&attempt));
+            let outcome = outcome(&attempt);
+            self.health.attempted(outcome);
             let attempt =
                 attempt.unwrap_or_else(|_| Err(anyhow!("mesh-control does not answer in time")));
             match attempt {
                 Ok(certificate) => {
                     failures = 0;
                     info!(identity = %certificate.id(), "certified");
+                    self.health.certified();
                     self.tls.set_certificate(certificate.clone());
                     self.renewal_due(&certificate).await;
                 }
                 Err(error) => {
-                    let (ends, now) = (self.tls.valid_until(), SystemTime::now());
+                    let (ends, now) = (self.tls.valid_until(), self.tls.clock().now());
                     let error = format!("{error:#}");
                     let left = ends.map(|ends| ends.duration_since(now).unwrap_or_default());
-                    warn!(error, ?left, "no new certificate yet");
+                    warn!(error, outcome, ?left, "no new certificate yet");
+                    if left.is_none_or(|left| left.is_zero()) {
+                        self.health.uncertified(outcome, ends);
+                    }
                     let pause = retry(ends, now, failures, rand::random());
                     failures = failures.saturating_add(1);
                     sleep(pause).await;
@@ -227,9 +236,9 @@ impl Identity {
     /// or another root signs.
     async fn renewal_due(&self, certificate: &Certificate) {
         let issued = Instant::now();
-        let renewal = Renewal::of(certificate, SystemTime::now(), rand::random());
+        let renewal = Renewal::of(certificate, self.tls.clock().now(), rand::random());
         loop {
-            let left = renewal.left(SystemTime::now(), issued.elapsed());
+            let left = renewal.left(self.tls.clock().now(), issued.elapsed());
             if left.is_zero() {
                 return;
             }
@@ -282,11 +291,27 @@ impl Identity {
             "the certificate names {}, not {identity}",
             certificate.id()
         );
-        ensure!(
-            certificate.valid_until() > SystemTime::now(),
-            "the certificate has ended already: is the clock right, here and at mesh-control?"
-        );
+        self.check_time(&certificate)?;
         Ok(certificate)
+    }
+
+    /// Refuses a certificate that is of no use by our clock.
+    fn check_time(&self, certificate: &Certificate) -> Result<(), ClockOff> {
+        let now = self.tls.clock().now();
+        if certificate.valid_until() <= now {
+            return Err(ClockOff::Ended);
+        }
+        if let Some(early) = premature(certificate, self.tls.valid_until(), now) {
+            return Err(ClockOff::Early(early.as_secs()));
+        }
+        if let Ok(early) = certificate.not_before().duration_since(now) {
+            let seconds = early.as_secs();
+            warn!(
+                seconds,
+                "our certificate is not valid yet by our clock: is it right, and mesh-control's?"
+            );
+        }
+        Ok(())
     }
 
     fn last_links(&self) -> Option<Arc<Links>> {
@@ -295,18 +320,36 @@ impl Identity {
     }
 }
 
+/// What is issued shows that a clock is off: ours, or mesh-control's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum ClockOff {
+    #[error("the certificate has ended already: is the clock right, here and at mesh-control?")]
+    Ended,
+    #[error(
+        "the certificate is not valid for another {0} s: is the clock right, here and at \
+         mesh-control?"
+    )]
+    Early(u64),
+}
+
+/// Whether an attempt failed over what time it is.
+fn is_about_time(error: &anyhow::Error) -> bool {
+    error.is::<ClockOff>() || TlsError::behind(&**error).is_some_and(TlsError::is_about_time)
+}
+
 /// What came of an attempt, as a label; the set of values is closed.
 fn outcome(attempt: &Result<Result<Certificate>, Elapsed>) -> &'static str {
     match attempt {
         Ok(Ok(_)) => "ok",
         Err(Elapsed { .. }) => "timeout",
+        Ok(Err(error)) if is_about_time(error) => CLOCK_OFF,
         Ok(Err(error)) => match error.downcast_ref::<Status>().map(Status::code) {
             Some(Code::Unavailable | Code::Unknown | Code::Cancelled) => "unreachable",
             Some(Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument) => {
                 "refused"
             }
             Some(_) => "error",
-            // Our files, our clock, or a certificate that is not ours.
+            // Our files, or a certificate that is not ours.
             None => "unusable",
         },
     }

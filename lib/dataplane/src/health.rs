@@ -19,6 +19,14 @@ const SHORTEST: Duration = Duration::from_millis(200);
 
 /// Why a program whose certificate has ended is not ready.
 const EXPIRED: &str = "its certificate has expired, and mesh-control gives no new one";
+/// Why one that never had any is not.
+const UNCERTIFIED: &str = "it has no certificate, and mesh-control gives none";
+/// Why either is not, if the reason is a clock.
+const WRONG_TIME: &str = "mesh-control's certificates are not valid by the clock here: \
+                          one of the two clocks is off, or mesh-control's own has expired";
+
+/// What came of an attempt that failed because a clock is off, as a label.
+pub(crate) const CLOCK_OFF: &str = "clock";
 
 /// The state of our identity, for those who look. Clones share it.
 #[derive(Clone, Default)]
@@ -61,11 +69,26 @@ impl IdentityHealth {
         self.renewals.get_or_create(&Outcome { outcome }).inc();
     }
 
+    /// There is a new certificate.
+    pub(crate) fn certified(&self) {
+        self.readiness.lacks(None);
+    }
+
+    /// There is no valid certificate, and the last attempt to get one came to
+    /// `outcome`; `ended` is when the last one did, if there was any.
+    pub(crate) fn uncertified(&self, outcome: &'static str, ended: Option<SystemTime>) {
+        self.readiness.lacks(Some(match ended {
+            _ if outcome == CLOCK_OFF => WRONG_TIME,
+            Some(_) => EXPIRED,
+            None => UNCERTIFIED,
+        }));
+    }
+
     /// Watches our certificate for as long as it is polled.
     pub async fn watch(self, tls: Tls) {
         let mut expired = false;
         loop {
-            let now = SystemTime::now();
+            let now = tls.clock().now();
             let until = tls.valid_until();
             self.not_after.set(until.map_or(0, unix_seconds));
             if expired != until.is_some_and(|until| until <= now) {

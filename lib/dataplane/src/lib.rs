@@ -7,6 +7,7 @@
 //! Main types: [`control::ControlPlane`], [`tunnel::Tunnels`], [`peer::Peers`].
 
 pub mod channel;
+pub mod clock;
 pub mod control;
 mod h2_stream;
 pub mod health;

@@ -26,9 +26,9 @@ pub struct OwnCertificate {
 }
 
 impl Own {
-    /// What `tls` has, at `now`.
+    /// What `tls` has, and goes by.
     #[must_use]
-    pub fn of(tls: &Tls, now: SystemTime) -> Self {
+    pub fn of(tls: &Tls) -> Self {
         let certificate = tls.certificate().map(|certificate| OwnCertificate {
             identity: certificate.id().to_string(),
             not_before: seconds(certificate.not_before()),
@@ -36,7 +36,7 @@ impl Own {
         });
         Self {
             certificate,
-            clock: seconds(now),
+            clock: tls.clock().unix_seconds(),
         }
     }
 }
@@ -50,18 +50,20 @@ fn seconds(time: SystemTime) -> u64 {
 #[cfg(test)]
 mod tests {
     use mesh_testing::ca::TestRoot;
-    use mesh_tls::Tls;
+    use mesh_tls::Clock;
 
     use super::*;
 
     #[test]
     fn a_program_tells_its_certificate_and_its_clock() {
         let west = TestRoot::new("west");
-        let now = SystemTime::now();
-        let own = Own::of(&west.tls("spiffe://west/ns/shop/sa/web"), now);
+        let own = Own::of(&west.tls("spiffe://west/ns/shop/sa/web"));
         let certificate = own.certificate.unwrap();
         assert_eq!(certificate.identity, "spiffe://west/ns/shop/sa/web");
         assert!(certificate.not_before <= own.clock && own.clock < certificate.not_after);
-        assert_eq!(Own::of(&Tls::new(west.trust()), now).certificate, None);
+        assert_eq!(
+            Own::of(&Tls::new(west.trust(), Clock::SYSTEM)).certificate,
+            None
+        );
     }
 }

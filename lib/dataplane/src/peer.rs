@@ -127,6 +127,17 @@ impl PeerError {
         }
     }
 
+    /// The same for whoever asked for the connection, and may tell strangers:
+    /// it names no address and no identity.
+    #[must_use]
+    pub fn told(&self) -> String {
+        match (self, TlsError::behind(self)) {
+            (_, Some(tls)) if tls.is_about_time() => tls.to_string(),
+            (Self::Tunnel(error), _) => error.reason().to_owned(),
+            _ => self.reason().to_owned(),
+        }
+    }
+
     /// Why the gateway refused to lead us there, if it did.
     #[must_use]
     pub fn refused_by_gateway(&self) -> Option<Reason> {
@@ -248,7 +259,10 @@ impl Peers {
                 identity: peer.identity.clone(),
                 source,
             })?;
-        let standing = Standing::new(&self.tls, PeerChain::of_server(&session, &trust));
+        let standing = Standing::new(
+            &self.tls,
+            PeerChain::of_server(&session, &trust, self.tls.clock().now()),
+        );
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)

@@ -13,6 +13,9 @@ const NEW_RETRY: Duration = Duration::from_secs(10);
 const HASTY_RETRY: Duration = Duration::from_secs(1);
 /// Of what is left of a life, so much may pass between two attempts.
 const SHARE_OF_REST: u32 = 20;
+/// Certificates begin so long before they are issued: clocks that differ by
+/// less are as good as right.
+const LEEWAY: Duration = Duration::from_secs(60);
 /// When another root signs, all renew within this time, and not before the
 /// first part of it is over: replicas of mesh-control need a moment to agree.
 const ROTATION: Duration = Duration::from_secs(25);
@@ -67,6 +70,21 @@ pub(crate) fn retry(
     doubled.min(longest).mul_f64(1.0 - chance / 2.0)
 }
 
+/// How early `new` is, if it is better not taken yet: by our clock it is not
+/// valid, so that ours or mesh-control's is off, and peers whose clocks are as
+/// ours refuse it. `ends` is the end of the certificate that we have. Once that
+/// is as near as the clocks are apart, the new one is as good: it may be ours
+/// that is behind, and then the old one has ended for everybody else.
+pub(crate) fn premature(
+    new: &Certificate,
+    ends: Option<SystemTime>,
+    now: SystemTime,
+) -> Option<Duration> {
+    let early = new.not_before().duration_since(now).ok()?;
+    let left = ends?.duration_since(now).ok()?;
+    (left > early + LEEWAY).then_some(early)
+}
+
 /// The pause before a certificate of a root that does not sign any more is
 /// replaced.
 pub(crate) fn rotated(chance: f64) -> Duration {
@@ -75,6 +93,8 @@ pub(crate) fn rotated(chance: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use mesh_tls::Clock;
+
     use super::*;
 
     fn certificate() -> Certificate {
@@ -84,7 +104,7 @@ mod tests {
 
     #[test]
     fn certificates_are_renewed_well_before_they_end() {
-        let (certificate, now) = (certificate(), SystemTime::now());
+        let (certificate, now) = (certificate(), Clock::SYSTEM.now());
         let life = certificate.valid_until().duration_since(now).unwrap();
         for chance in [0.0, 0.5, 1.0] {
             let left = Renewal::of(&certificate, now, chance).left(now, Duration::ZERO);
@@ -97,7 +117,7 @@ mod tests {
 
     #[test]
     fn t7_a_clock_that_jumps_makes_no_renewal_late() {
-        let (certificate, now) = (certificate(), SystemTime::now());
+        let (certificate, now) = (certificate(), Clock::SYSTEM.now());
         let renewal = Renewal::of(&certificate, now, 0.5);
         let hour = Duration::from_secs(3600);
         let planned = renewal.left(now, Duration::ZERO);
@@ -112,8 +132,28 @@ mod tests {
     }
 
     #[test]
+    fn t7_a_certificate_from_the_future_waits_while_ours_is_good() {
+        let new = certificate();
+        let begins = new.not_before();
+        let hours = |count: u64| Duration::from_secs(3600 * count);
+        // By our clock, it begins in an hour.
+        let now = begins - hours(1);
+        let premature = |left| premature(&new, Some(now + left), now);
+        assert_eq!(premature(hours(8)), Some(hours(1)));
+        // If it is our clock that is an hour behind, ours ends about now.
+        assert_eq!(premature(hours(1)), None);
+        assert_eq!(premature(Duration::ZERO), None);
+        // There is nothing to lose.
+        assert_eq!(super::premature(&new, None, now), None);
+        assert_eq!(super::premature(&new, Some(now - hours(1)), now), None);
+        // It is valid.
+        let ours = Some(begins + hours(8));
+        assert_eq!(super::premature(&new, ours, begins + hours(1)), None);
+    }
+
+    #[test]
     fn t6_attempts_come_faster_as_the_end_comes_nearer() {
-        let now = SystemTime::now();
+        let now = Clock::SYSTEM.now();
         let after = |seconds| retry(Some(now + Duration::from_secs(seconds)), now, 30, 0.0);
         let pauses: Vec<u64> = [36_000, 1_200, 600, 100, 20, 1]
             .map(|left| after(left).as_secs())

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mesh_tls::{PeerChain, Tls};
+use mesh_tls::{Clock, PeerChain, Tls};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::sleep,
@@ -52,7 +52,7 @@ impl Standing {
         };
         tokio::select! {
             () = self.tls.distrusted(peer.clone()) => {}
-            () = reached(peer.valid_until()) => {}
+            () = reached(peer.valid_until(), self.tls.clock()) => {}
         }
         sleep(SPREAD.mul_f64(rand::random())).await;
     }
@@ -165,9 +165,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Trusted<S> {
     }
 }
 
-/// Returns when the clock says `moment`.
-async fn reached(moment: SystemTime) {
-    while let Ok(left) = moment.duration_since(SystemTime::now()) {
+/// Returns when `clock` says `moment`.
+async fn reached(moment: SystemTime, clock: Clock) {
+    while let Ok(left) = moment.duration_since(clock.now()) {
         sleep(left.clamp(Duration::from_millis(1), CLOCK)).await;
     }
 }
@@ -203,7 +203,10 @@ mod tests {
     async fn t5_a_connection_under_a_root_that_is_gone_ends_within_a_minute() {
         let (old, new) = (TestRoot::new("west"), TestRoot::new("west"));
         let (tls, stream) = met(&old).await;
-        let standing = Standing::new(&tls, PeerChain::of_server(&stream, &tls.trust()));
+        let standing = Standing::new(
+            &tls,
+            PeerChain::of_server(&stream, &tls.trust(), tls.clock().now()),
+        );
         let both = [new.bundle(), old.bundle()].concat();
         let west = || id(WEB).trust_domain().clone();
         tls.set_trust(Trust::new(west(), &both).unwrap());
@@ -227,7 +230,10 @@ mod tests {
     async fn t5_a_stream_to_a_peer_that_is_not_trusted_any_more_breaks() {
         let (old, new) = (TestRoot::new("west"), TestRoot::new("west"));
         let (tls, stream) = met(&old).await;
-        let standing = Standing::new(&tls, PeerChain::of_server(&stream, &tls.trust()));
+        let standing = Standing::new(
+            &tls,
+            PeerChain::of_server(&stream, &tls.trust(), tls.clock().now()),
+        );
         let mut stream = Trusted::new(stream, standing);
         tls.set_trust(new.trust());
         let error = stream.read_u8().await.unwrap_err();

@@ -194,7 +194,7 @@ impl Pages {
 
     fn not_ready(&self) -> Response<Full<Bytes>> {
         let mut page = plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n");
-        if let Some(reason) = self.readiness.withheld() {
+        if let Some(reason) = self.readiness.why_not() {
             *page.body_mut() = Full::from(format!("not ready: {reason}\n"));
         }
         page

@@ -1,7 +1,9 @@
 //! A certificate authority with the shape of a cluster's: root, issuer, leaf.
 
+use std::time::SystemTime;
+
 use mesh_core::identity::{SpiffeId, TrustDomain};
-use mesh_tls::{Certificate, Tls, Trust};
+use mesh_tls::{Certificate, Clock, Tls, Trust};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer,
     DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, SanType,
@@ -81,6 +83,12 @@ impl TestRoot {
         self.issue_with(id, |_| ()).certificate()
     }
 
+    /// The same, by a clock that shows `now`.
+    #[must_use]
+    pub fn issue_at(&self, id: &str, now: SystemTime) -> Certificate {
+        self.sign(&leaf_at(id, now), &key()).certificate()
+    }
+
     /// A certificate for `id` with something changed before it is signed.
     #[must_use]
     pub fn issue_with(&self, id: &str, change: impl FnOnce(&mut CertificateParams)) -> Issued {
@@ -109,17 +117,18 @@ impl TestRoot {
         (leaf.der().to_vec(), vec![self.issuer.der().to_vec()])
     }
 
-    /// As [`Self::certify`], for as long as `life` from now.
+    /// As [`Self::certify`], for as long as `life` from `now` on.
     #[must_use]
     pub fn certify_for(
         &self,
         csr_der: &[u8],
         id: &str,
+        now: SystemTime,
         life: std::time::Duration,
     ) -> (Vec<u8>, Vec<Vec<u8>>) {
         let mut request = CertificateSigningRequestParams::from_der(&csr_der.into()).unwrap();
-        request.params = leaf(id);
-        request.params.not_after = OffsetDateTime::now_utc() + life;
+        request.params = leaf_at(id, now);
+        request.params.not_after = OffsetDateTime::from(now) + life;
         let leaf = request.signed_by(&self.issuer).unwrap();
         (leaf.der().to_vec(), vec![self.issuer.der().to_vec()])
     }
@@ -133,7 +142,16 @@ impl TestRoot {
     /// A workload of this cluster that trusts the others too, as linked ones.
     #[must_use]
     pub fn tls_trusting(&self, id: &str, others: &[&Self]) -> Tls {
-        let tls = Tls::new(self.trusting(others));
+        let tls = Tls::new(self.trusting(others), Clock::SYSTEM);
+        tls.set_certificate(self.issue(id));
+        tls
+    }
+
+    /// A workload of this cluster whose clock is off, with a certificate that
+    /// was issued by a clock that is right.
+    #[must_use]
+    pub fn tls_at(&self, id: &str, clock: Clock) -> Tls {
+        let tls = Tls::new(self.trust(), clock);
         tls.set_certificate(self.issue(id));
         tls
     }
@@ -162,9 +180,13 @@ pub fn key() -> KeyPair {
 /// What [`TestRoot::issue`] signs: a leaf exactly as mesh-control makes them.
 #[must_use]
 pub fn leaf(id: &str) -> CertificateParams {
+    leaf_at(id, Clock::SYSTEM.now())
+}
+
+fn leaf_at(id: &str, now: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
-    let now = OffsetDateTime::now_utc();
-    params.not_before = now - Duration::minutes(5);
+    let now = OffsetDateTime::from(now);
+    params.not_before = now - Duration::minutes(1);
     params.not_after = now + Duration::hours(24);
     params.distinguished_name = DistinguishedName::new();
     params.subject_alt_names = vec![SanType::URI(id.try_into().unwrap())];

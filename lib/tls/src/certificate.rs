@@ -9,10 +9,11 @@ use std::{
 
 use mesh_core::identity::SpiffeId;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use crate::{
+    clock::unix_time,
     error::Refusal,
     leaf::{self, Leaf, Purpose},
     provider::provider,
@@ -102,8 +103,7 @@ impl Certificate {
             return false;
         };
         // Any moment of its life does: this is not about time.
-        let moment = self.valid_until.duration_since(SystemTime::UNIX_EPOCH);
-        let moment = UnixTime::since_unix_epoch(moment.unwrap_or_default());
+        let moment = unix_time(self.valid_until);
         vouches(&bundle, Purpose::Client, leaf, intermediates, moment).is_ok()
     }
 

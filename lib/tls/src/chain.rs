@@ -4,11 +4,12 @@
 use std::{sync::Arc, time::SystemTime};
 
 use mesh_core::identity::TrustDomain;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 use tokio_rustls::rustls::CommonState;
 
 use crate::{
     ClientStream, ServerStream, Trust,
+    clock::unix_time,
     leaf::{Leaf, Purpose, not_after},
     trust::Bundle,
     verify::vouches,
@@ -21,7 +22,7 @@ pub struct PeerChain {
     purpose: Purpose,
     trust_domain: TrustDomain,
     /// When the handshake was; a chain that ended since is another matter.
-    verified: UnixTime,
+    verified: SystemTime,
     valid_until: SystemTime,
     /// Roots that are known to vouch for it, together.
     roots: Arc<[Vec<u8>]>,
@@ -29,20 +30,34 @@ pub struct PeerChain {
 
 impl PeerChain {
     /// The chain of a client that was accepted while `trust` was in force:
-    /// taken before the handshake, so that no change of trust is missed. None
-    /// for a client that was asked for no certificate.
+    /// taken before the handshake, so that no change of trust is missed. `now`
+    /// is by the clock that the handshake went by. None for a client that was
+    /// asked for no certificate.
     #[must_use]
-    pub fn of_client<IO>(stream: &ServerStream<IO>, trust: &Trust) -> Option<Self> {
-        Self::new(stream.get_ref().1, Purpose::Client, trust)
+    pub fn of_client<IO>(
+        stream: &ServerStream<IO>,
+        trust: &Trust,
+        now: SystemTime,
+    ) -> Option<Self> {
+        Self::new(stream.get_ref().1, Purpose::Client, trust, now)
     }
 
     /// The chain of a server, see [`PeerChain::of_client`].
     #[must_use]
-    pub fn of_server<IO>(stream: &ClientStream<IO>, trust: &Trust) -> Option<Self> {
-        Self::new(stream.get_ref().1, Purpose::Server, trust)
+    pub fn of_server<IO>(
+        stream: &ClientStream<IO>,
+        trust: &Trust,
+        now: SystemTime,
+    ) -> Option<Self> {
+        Self::new(stream.get_ref().1, Purpose::Server, trust, now)
     }
 
-    fn new(session: &CommonState, purpose: Purpose, trust: &Trust) -> Option<Self> {
+    fn new(
+        session: &CommonState,
+        purpose: Purpose,
+        trust: &Trust,
+        now: SystemTime,
+    ) -> Option<Self> {
         let chain = session.peer_certificates()?;
         let trust_domain = Leaf::read(chain.first()?).ok()?.id.trust_domain().clone();
         let ends = chain.iter().map(|der| not_after(der));
@@ -54,7 +69,7 @@ impl PeerChain {
         Some(Self {
             chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
             purpose,
-            verified: UnixTime::now(),
+            verified: now,
             valid_until,
             roots: trust.bundle(&trust_domain).map(Bundle::roots)?,
             trust_domain,
@@ -82,7 +97,8 @@ impl PeerChain {
         let [leaf, intermediates @ ..] = &self.chain[..] else {
             return false;
         };
-        vouches(bundle, self.purpose, leaf, intermediates, self.verified).is_ok()
+        let verified = unix_time(self.verified);
+        vouches(bundle, self.purpose, leaf, intermediates, verified).is_ok()
     }
 
     /// Remembers that `trust` vouches for the peer.

@@ -1,7 +1,7 @@
 //! rustls configurations for one generation of (certificate, trust). They are
 //! built when either changes; a handshake only clones references.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use mesh_core::identity::SpiffeId;
 use tokio_rustls::rustls::{
@@ -9,12 +9,13 @@ use tokio_rustls::rustls::{
     server::NoServerSessionStorage, sign::SingleCertAndKey, version::TLS13,
 };
 
-use crate::{Certificate, Trust, error::TlsError, provider::provider, verify};
+use crate::{Certificate, Clock, Trust, error::TlsError, provider::provider, verify};
 
 /// One generation.
 pub(crate) struct Configs {
     pub(crate) trust: Arc<Trust>,
     pub(crate) certificate: Option<Certificate>,
+    clock: Clock,
     anonymous: ClientConfig,
     own: Option<OwnConfigs>,
 }
@@ -27,16 +28,17 @@ struct OwnConfigs {
 }
 
 impl Configs {
-    pub(crate) fn new(trust: Arc<Trust>, certificate: Option<Certificate>) -> Self {
+    pub(crate) fn new(trust: Arc<Trust>, certificate: Option<Certificate>, clock: Clock) -> Self {
         Self {
-            anonymous: client(&trust, None),
+            anonymous: client(&trust, None, clock),
             own: certificate.as_ref().map(|certificate| OwnConfigs {
-                client: client(&trust, Some(certificate)),
-                mutual_server: mutual_server(&trust, certificate),
-                open_server: open_server(certificate),
+                client: client(&trust, Some(certificate), clock),
+                mutual_server: mutual_server(&trust, certificate, clock),
+                open_server: open_server(certificate, clock),
             }),
             trust,
             certificate,
+            clock,
         }
     }
 
@@ -64,7 +66,7 @@ impl Configs {
     fn own(&self) -> Result<&OwnConfigs, TlsError> {
         let own = self.own.as_ref().ok_or(TlsError::NotCertified)?;
         let until = self.certificate.as_ref().map(Certificate::valid_until);
-        if until.is_some_and(|until| until < SystemTime::now()) {
+        if until.is_some_and(|until| until < self.clock.now()) {
             return Err(TlsError::OwnExpired);
         }
         Ok(own)
@@ -86,9 +88,9 @@ fn speaking(base: &ServerConfig, alpn: &[u8]) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-fn client(trust: &Arc<Trust>, certificate: Option<&Certificate>) -> ClientConfig {
+fn client(trust: &Arc<Trust>, certificate: Option<&Certificate>, clock: Clock) -> ClientConfig {
     let nobody = verify::ExpectedServer::new(trust.clone(), &[]);
-    let builder = ClientConfig::builder_with_provider(provider())
+    let builder = ClientConfig::builder_with_details(provider(), Arc::new(clock))
         .with_protocol_versions(VERSIONS)
         .expect(PROVIDER_FITS)
         .dangerous()
@@ -102,9 +104,9 @@ fn client(trust: &Arc<Trust>, certificate: Option<&Certificate>) -> ClientConfig
     config
 }
 
-fn mutual_server(trust: &Arc<Trust>, certificate: &Certificate) -> ServerConfig {
+fn mutual_server(trust: &Arc<Trust>, certificate: &Certificate, clock: Clock) -> ServerConfig {
     let clients = verify::KnownClient::new(trust.clone());
-    let config = ServerConfig::builder_with_provider(provider())
+    let config = ServerConfig::builder_with_details(provider(), Arc::new(clock))
         .with_protocol_versions(VERSIONS)
         .expect(PROVIDER_FITS)
         .with_client_cert_verifier(Arc::new(clients))
@@ -112,8 +114,8 @@ fn mutual_server(trust: &Arc<Trust>, certificate: &Certificate) -> ServerConfig 
     without_resumption(config)
 }
 
-fn open_server(certificate: &Certificate) -> ServerConfig {
-    let config = ServerConfig::builder_with_provider(provider())
+fn open_server(certificate: &Certificate, clock: Clock) -> ServerConfig {
+    let config = ServerConfig::builder_with_details(provider(), Arc::new(clock))
         .with_protocol_versions(VERSIONS)
         .expect(PROVIDER_FITS)
         .with_no_client_auth()

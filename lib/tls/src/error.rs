@@ -1,9 +1,9 @@
 //! Why a handshake failed, and whose fault that is.
 
-use std::{io, sync::Arc};
+use std::{error::Error, io, sync::Arc};
 
 use mesh_core::identity::{InvalidIdentity, SpiffeId, TrustDomain};
-use tokio_rustls::rustls::{self, CertificateError, OtherError};
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError, OtherError};
 
 /// Why there is no TLS session.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,7 @@ impl TlsError {
             Self::OwnExpired => "own_expired",
             Self::ServerName(_) => "server_name",
             Self::Refused(refusal) => refusal.reason(),
+            Self::RefusedByPeer(ALERT_OF_TIME) => "expired_for_peer",
             Self::RefusedByPeer(_) => "refused_by_peer",
             Self::Protocol(_) => "protocol",
             Self::Alpn => "alpn",
@@ -53,7 +54,40 @@ impl TlsError {
             Self::Timeout => "timeout",
         }
     }
+
+    /// Whether a certificate's life is over or has not begun, by the clock here
+    /// or by the peer's: one of the clocks is off, or nobody renewed.
+    #[must_use]
+    pub const fn is_about_time(&self) -> bool {
+        matches!(
+            self,
+            Self::OwnExpired
+                | Self::Refused(Refusal::Expired | Refusal::NotYetValid)
+                | Self::RefusedByPeer(ALERT_OF_TIME)
+        )
+    }
+
+    /// The failure of a handshake that made `error` happen, if one did: what
+    /// lies between hides it.
+    #[must_use]
+    pub fn behind<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        let itself = match inner(error) {
+            Some(inner) => inner.downcast_ref(),
+            None => error.downcast_ref(),
+        };
+        itself.or_else(|| Self::behind(error.source()?))
+    }
 }
+
+/// What an `io::Error` was made of: not its source, but itself.
+fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + Send + Sync + 'static)> {
+    error.downcast_ref::<io::Error>()?.get_ref()
+}
+
+/// What a peer says for whom a certificate has expired or is not valid yet
+/// (RFC 8446 §6.2).
+const ALERT_OF_TIME: rustls::Error =
+    rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
 
 impl From<io::Error> for TlsError {
     fn from(error: io::Error) -> Self {
@@ -110,10 +144,10 @@ pub enum Refusal {
     #[error("no root of its trust domain vouches for it")]
     UnknownIssuer,
     /// Its time is over.
-    #[error("it has expired")]
+    #[error("it has expired, by the clock here")]
     Expired,
     /// Its time has not come.
-    #[error("it is not valid yet")]
+    #[error("it is not valid yet, by the clock here")]
     NotYetValid,
     /// A signature is wrong.
     #[error("a signature is wrong")]

@@ -12,10 +12,11 @@
 //!
 //! Main types: [`Tls`], the replaceable certificate and trust with the four
 //! handshakes; [`Trust`], the bundles by trust domain; [`Certificate`] and
-//! [`KeyRequest`], our own identity.
+//! [`KeyRequest`], our own identity; [`Clock`], the time that all of them go by.
 
 mod certificate;
 mod chain;
+mod clock;
 mod configs;
 mod error;
 mod leaf;
@@ -26,6 +27,7 @@ mod verify;
 
 pub use certificate::{Certificate, InvalidCertificate, KeyGenerationFailed, KeyRequest};
 pub use chain::PeerChain;
+pub use clock::Clock;
 pub use error::{Refusal, TlsError};
 pub use tls::{ClientStream, HANDSHAKE_TIMEOUT, ServerStream, Tls};
 pub use trust::{InvalidBundle, RootCertificate, Trust, fingerprint, parse_bundle};

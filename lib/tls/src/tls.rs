@@ -19,7 +19,7 @@ use tokio_rustls::{
 };
 
 use crate::{
-    Certificate, PeerChain, Trust,
+    Certificate, Clock, PeerChain, Trust,
     configs::Configs,
     error::{Refusal, TlsError},
     leaf::Leaf,
@@ -39,16 +39,19 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// share both.
 #[derive(Clone)]
 pub struct Tls {
+    clock: Clock,
     configs: Arc<watch::Sender<Arc<Configs>>>,
 }
 
 impl Tls {
     /// Starts without a certificate: until there is one, only
-    /// [`Tls::connect_unauthenticated`] works.
+    /// [`Tls::connect_unauthenticated`] works. Whether a certificate is valid
+    /// is decided by `clock`.
     #[must_use]
-    pub fn new(trust: Trust) -> Self {
-        let first = Configs::new(Arc::new(trust), None);
+    pub fn new(trust: Trust, clock: Clock) -> Self {
+        let first = Configs::new(Arc::new(trust), None, clock);
         Self {
+            clock,
             configs: Arc::new(watch::Sender::new(Arc::new(first))),
         }
     }
@@ -56,7 +59,8 @@ impl Tls {
     /// Shows `certificate` from now on.
     pub fn set_certificate(&self, certificate: Certificate) {
         self.configs.send_modify(|configs| {
-            *configs = Arc::new(Configs::new(configs.trust.clone(), Some(certificate)));
+            let trust = configs.trust.clone();
+            *configs = Arc::new(Configs::new(trust, Some(certificate), self.clock));
         });
     }
 
@@ -66,7 +70,7 @@ impl Tls {
             let changed = *configs.trust != trust;
             if changed {
                 let certificate = configs.certificate.clone();
-                *configs = Arc::new(Configs::new(Arc::new(trust), certificate));
+                *configs = Arc::new(Configs::new(Arc::new(trust), certificate, self.clock));
             }
             changed
         });
@@ -95,6 +99,12 @@ impl Tls {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// The clock that certificates are judged by.
+    #[must_use]
+    pub const fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// The trust in force.

@@ -3,6 +3,7 @@
 
 mod audited;
 mod broken;
+mod clock;
 mod crossing;
 mod explain;
 mod exports;

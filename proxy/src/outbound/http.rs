@@ -94,7 +94,11 @@ async fn attempts(
         }
         rest(attempt).await;
     }
-    our_answer(StatusCode::BAD_GATEWAY, "no endpoint could be reached")
+    let message = "no endpoint could be reached";
+    match journey.last {
+        Some(why) => our_answer(StatusCode::BAD_GATEWAY, &format!("{message}: {why}")),
+        None => our_answer(StatusCode::BAD_GATEWAY, message),
+    }
 }
 
 /// Where a request has been in vain.
@@ -103,6 +107,8 @@ struct Journey {
     tried: Tried,
     /// Somebody may have received it, and it was sent again.
     is_repeated: bool,
+    /// Why the last endpoint could not be reached.
+    last: Option<String>,
 }
 
 impl Journey {
@@ -111,6 +117,7 @@ impl Journey {
             start: Instant::now(),
             tried: Tried::default(),
             is_repeated: false,
+            last: None,
         }
     }
 
@@ -131,7 +138,8 @@ impl Journey {
                 self.is_repeated = true;
                 kept.filter(|_| may_repeat).ok_or(message)
             }
-            Failed::Unsent { body } => {
+            Failed::Unsent { body, why } => {
+                self.last = Some(why);
                 let whole = kept.or_else(|| body.map(RequestBody::Streaming));
                 whole.ok_or("the endpoint is gone")
             }

@@ -146,7 +146,7 @@ async fn backend(
                 there,
             }
         }
-        None => Way::Local(peer::endpoints(peers.cluster, &namespace, &name).await),
+        None => Way::Local(peer::asked_endpoints(peers.cluster, &namespace, &name).await),
     };
     Backend {
         namespace,

@@ -1,19 +1,21 @@
 //! What a peer's own objects say, and those of a Service in either cluster.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use futures::future::join_all;
 use k8s_openapi::api::{
     core::v1::{Pod, Service as KubeService},
     discovery::v1::EndpointSlice,
 };
 use kube::{Api, ResourceExt, api::ListParams};
 use mesh_api::names;
+use tokio::time::timeout;
 
 use super::{
     super::facts::{
         DoorState, Endpoint, Exported, MirrorOf, Peer, PeerFacts, Read, Service, There,
     },
-    pods, program,
+    page_of, pods, program,
 };
 use crate::{
     check::state::{meshed_pod, text},
@@ -63,7 +65,7 @@ async fn door(cluster: &Cluster) -> Read<DoorState> {
 pub(super) async fn there(cluster: &Cluster, namespace: &str, name: &str) -> There {
     There {
         service: service(cluster, namespace, name).await,
-        endpoints: endpoints(cluster, namespace, name).await,
+        endpoints: asked_endpoints(cluster, namespace, name).await,
     }
 }
 
@@ -131,6 +133,26 @@ fn mirror(object: &KubeService) -> Option<MirrorOf> {
         link_uid: object.annotations().get(names::LINK_UID)?.clone(),
     };
     ours.then_some(mirror)
+}
+
+/// The pods that serve a Service; some of their sidecars are asked who they are
+/// and what time it is there, those that are not ready first.
+pub(super) async fn asked_endpoints(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Read<Vec<Endpoint>> {
+    let mut endpoints = endpoints(cluster, namespace, name).await?;
+    let meshed = endpoints.iter_mut().filter(|endpoint| endpoint.meshed);
+    let mut meshed: Vec<_> = meshed.collect();
+    meshed.sort_by_key(|endpoint| endpoint.sidecar_ready);
+    let asking = meshed.into_iter().take(MOST_ASKED).map(async |endpoint| {
+        let page = page_of(cluster, namespace, &endpoint.pod, "probe");
+        // One that does not answer, or is older than the page, says nothing.
+        endpoint.own = timeout(ANSWER, page).await.ok().and_then(Result::ok);
+    });
+    join_all(asking).await;
+    Ok(endpoints)
 }
 
 /// The pods that serve a Service.
@@ -209,12 +231,18 @@ pub(crate) fn joined(
                 meshed: sidecar.is_some(),
                 sidecar_ready: sidecar.is_some_and(|sidecar| sidecar.ready),
                 ports: Vec::new(),
+                own: None,
             });
             endpoint.ports.extend(&served);
         }
     }
     endpoints.into_values().collect()
 }
+
+/// Sidecars of one Service that are asked.
+const MOST_ASKED: usize = 3;
+/// How long one may take.
+const ANSWER: Duration = Duration::from_secs(3);
 
 fn host_network(pod: &Pod) -> bool {
     pod.spec

@@ -3,7 +3,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicI32, Ordering},
 };
 
 use hyper::{server::conn::http2, service::service_fn};
@@ -14,7 +14,7 @@ use linkerd2_proxy_api::identity::{
 };
 use mesh_runtime::Readiness;
 use mesh_testing::ca::{TestRoot, id};
-use mesh_tls::{ALPN_H2, TlsError};
+use mesh_tls::{ALPN_H2, Clock, TlsError};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::{
     io::duplex,
@@ -39,6 +39,8 @@ const AGAIN: Duration = Duration::from_millis(20);
 struct Issuer {
     root: Arc<Mutex<TestRoot>>,
     away: Arc<AtomicBool>,
+    /// How many seconds its clock is ahead.
+    ahead: Arc<AtomicI32>,
     life: Duration,
 }
 
@@ -53,7 +55,8 @@ impl IdentityService for Issuer {
         }
         let csr = request.into_inner().certificate_signing_request;
         let root = self.root.lock().expect("no panic");
-        let (leaf_certificate, intermediate_certificates) = root.certify_for(&csr, WEB, self.life);
+        let (leaf_certificate, intermediate_certificates) =
+            root.certify_for(&csr, WEB, self.clock().now(), self.life);
         Ok(Response::new(CertifyResponse {
             leaf_certificate,
             intermediate_certificates,
@@ -63,6 +66,10 @@ impl IdentityService for Issuer {
 }
 
 impl Issuer {
+    fn clock(&self) -> Clock {
+        Clock::off_by(self.ahead.load(Ordering::Relaxed))
+    }
+
     /// Serves Certify as `tls` says who it is.
     async fn serve(self, tls: Tls) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -101,13 +108,20 @@ struct World {
 
 impl World {
     async fn new(life: Duration) -> Self {
+        Self::with_clocks(life, Clock::SYSTEM, Clock::SYSTEM).await
+    }
+
+    /// The clocks are the workload's, and mesh-control's.
+    async fn with_clocks(life: Duration, clock: Clock, control_clock: Clock) -> Self {
         let root = TestRoot::new("west");
         let files = files(&root);
-        let control = root.tls(CONTROL);
-        let tls = Tls::new(root.trust());
+        let control = Tls::new(root.trust(), control_clock);
+        control.set_certificate(root.issue_at(CONTROL, control_clock.now()));
+        let tls = Tls::new(root.trust(), clock);
         let issuer = Issuer {
             root: Arc::new(Mutex::new(root)),
             away: Arc::default(),
+            ahead: Arc::new(control_clock.offset().into()),
             life,
         };
         let address = issuer.clone().serve(control.clone()).await;
@@ -115,11 +129,7 @@ impl World {
         readiness.set(true);
         let health = IdentityHealth::register(&mut registry, readiness.clone());
         let identity = Identity {
-            config: WorkloadConfig {
-                roots_dir: files.path().to_owned(),
-                token_file: files.path().join("token"),
-                control_host: "unused".to_owned(),
-            },
+            config: config(files.path()),
             tls: tls.clone(),
             links: LastLinks::default(),
             health: health.clone(),
@@ -161,6 +171,15 @@ impl World {
     }
 }
 
+fn config(folder: &Path) -> WorkloadConfig {
+    WorkloadConfig {
+        roots_dir: folder.to_owned(),
+        token_file: folder.join("token"),
+        control_host: "unused".to_owned(),
+        clock: ClockConfig::default(),
+    }
+}
+
 fn files(root: &TestRoot) -> tempfile::TempDir {
     let files = tempfile::tempdir().expect("a folder");
     let claims = URL_SAFE_NO_PAD.encode(r#"{"sub":"system:serviceaccount:shop:web"}"#);
@@ -198,7 +217,7 @@ async fn t6_without_an_issuer_it_serves_to_the_end_then_fails_closed_and_heals()
     until("its certificate ends", async || {
         let end = world.tls.valid_until().unwrap();
         let met = world.meet().await;
-        let over = SystemTime::now() >= end;
+        let over = Clock::SYSTEM.now() >= end;
         // To the end, and not beyond; in between the clock may have moved.
         assert!(met.is_ok() || over, "{met:?}");
         over
@@ -244,4 +263,86 @@ async fn t5_when_another_root_signs_the_certificate_is_replaced_soon() {
     }
     until("the new root signs", async || world.meet().await.is_ok()).await;
     assert!(start.elapsed() <= Duration::from_secs(30));
+}
+
+const HOUR: i32 = 3600;
+
+/// Waits until attempts fail over a clock, and looks at what is said of it.
+async fn said_to_be_about_time(world: &World) {
+    // As sidecars and gateways are, until they have a certificate.
+    world.readiness.set(false);
+    until("an attempt fails over a clock", async || {
+        let counted = r#"mesh_identity_renewals_total{outcome="clock"} "#;
+        world.metrics().contains(counted)
+    })
+    .await;
+    until("it says why it is not ready", async || {
+        let said = world.readiness.why_not();
+        said.is_some_and(|why| why.contains("clocks is off"))
+    })
+    .await;
+    assert_eq!(world.tls.id(), None);
+}
+
+#[tokio::test]
+async fn t7_a_workload_whose_clock_is_a_day_ahead_is_not_certified_and_says_why() {
+    let ahead = Clock::off_by(25 * HOUR);
+    let world = World::with_clocks(DAY, ahead, Clock::SYSTEM).await;
+    said_to_be_about_time(&world).await;
+    assert_eq!(world.meet().await.unwrap_err().reason(), "not_certified");
+}
+
+#[tokio::test]
+async fn t7_a_control_plane_whose_clock_is_ahead_is_refused_until_it_is_set_right() {
+    let ahead = Clock::off_by(HOUR);
+    let world = World::with_clocks(DAY, Clock::SYSTEM, ahead).await;
+    said_to_be_about_time(&world).await;
+
+    world.issuer.ahead.store(0, Ordering::Relaxed);
+    let right = world.issuer.root.lock().unwrap().issue(CONTROL);
+    world.control.set_certificate(right);
+    until("it is certified", async || world.meet().await.is_ok()).await;
+    assert_eq!(world.readiness.why_not(), None);
+}
+
+#[test]
+fn t7_a_certificate_from_the_future_does_not_replace_a_good_one() {
+    let root = TestRoot::new("west");
+    let check = |tls: Tls, issued: Clock| {
+        let identity = Identity {
+            config: config(Path::new("unused")),
+            tls,
+            links: LastLinks::default(),
+            health: IdentityHealth::default(),
+        };
+        identity.check_time(&root.issue_at(WEB, issued.now()))
+    };
+    let (hour, uncertified) = (Clock::off_by(HOUR), Tls::new(root.trust(), Clock::SYSTEM));
+    let refused = check(root.tls(WEB), hour).unwrap_err();
+    assert!(matches!(refused, ClockOff::Early(3500..=3600)), "{refused}");
+    assert_eq!(outcome(&Ok(Err(refused.into()))), "clock");
+    assert_eq!(check(uncertified, hour), Ok(()));
+    assert_eq!(check(root.tls(WEB), Clock::off_by(50)), Ok(()));
+    let ended = check(root.tls(WEB), Clock::off_by(-25 * HOUR));
+    assert_eq!(ended, Err(ClockOff::Ended));
+}
+
+#[tokio::test]
+async fn t7_clocks_that_differ_by_less_than_the_leeway_do_no_harm() {
+    for offset in [-50, 50] {
+        let world = World::with_clocks(DAY, Clock::off_by(offset), Clock::SYSTEM).await;
+        until("it is certified", async || world.meet().await.is_ok()).await;
+        let world = World::with_clocks(DAY, Clock::SYSTEM, Clock::off_by(offset)).await;
+        until("it is certified", async || world.meet().await.is_ok()).await;
+    }
+}
+
+#[tokio::test]
+async fn t7_a_workload_whose_clock_is_an_hour_behind_is_certified() {
+    let world = World::with_clocks(DAY, Clock::off_by(-HOUR), Clock::SYSTEM).await;
+    // mesh-control has had its certificate for longer than that.
+    let earlier = Clock::off_by(-2 * HOUR).now();
+    let control = world.issuer.root.lock().unwrap().issue_at(CONTROL, earlier);
+    world.control.set_certificate(control);
+    until("it is certified", async || world.meet().await.is_ok()).await;
 }

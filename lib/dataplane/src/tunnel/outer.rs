@@ -143,7 +143,10 @@ pub(super) async fn handshake(
             link: link.name.clone(),
             source,
         })?;
-    let standing = Standing::new(tls, PeerChain::of_server(&session, &tls.trust()));
+    let standing = Standing::new(
+        tls,
+        PeerChain::of_server(&session, &tls.trust(), tls.clock().now()),
+    );
     let heard = Heard {
         inner: session,
         traffic: Arc::default(),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use mesh_testing::ca::{Issued, TestRoot, id, key, leaf};
-use mesh_tls::ALPN_MESH;
+use mesh_tls::{ALPN_MESH, Clock};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
     PKCS_RSA_SHA256, RsaKeySize,
@@ -88,7 +88,7 @@ async fn g6_an_identity_of_one_trust_domain_signed_by_the_root_of_another() {
 #[tokio::test]
 async fn g5_t1_expired() {
     both_refuse_changed("expired", |leaf| {
-        leaf.not_after = OffsetDateTime::now_utc() - Duration::seconds(2);
+        leaf.not_after = OffsetDateTime::from(Clock::SYSTEM.now()) - Duration::seconds(2);
     })
     .await;
 }
@@ -96,7 +96,7 @@ async fn g5_t1_expired() {
 #[tokio::test]
 async fn g5_t1_not_yet_valid() {
     both_refuse_changed("not_yet_valid", |leaf| {
-        leaf.not_before = OffsetDateTime::now_utc() + Duration::minutes(1);
+        leaf.not_before = OffsetDateTime::from(Clock::SYSTEM.now()) + Duration::minutes(1);
     })
     .await;
 }

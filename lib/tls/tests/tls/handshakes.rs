@@ -3,7 +3,7 @@
 use mesh_core::identity::SpiffeId;
 use mesh_testing::ca::{TestRoot, id};
 use mesh_tls::{
-    ALPN_H2, ALPN_MESH, Certificate, ClientStream, HANDSHAKE_TIMEOUT, InvalidBundle,
+    ALPN_H2, ALPN_MESH, Certificate, ClientStream, Clock, HANDSHAKE_TIMEOUT, InvalidBundle,
     InvalidCertificate, KeyRequest, ServerStream, Tls, TlsError, Trust, fingerprint, parse_bundle,
 };
 use tokio::{
@@ -74,7 +74,7 @@ async fn a_client_without_expectations_speaks_to_nobody() {
 #[tokio::test]
 async fn certify_needs_no_certificate_but_the_server_proves_itself() {
     let west = TestRoot::new("west");
-    let newcomer = Tls::new(west.trust());
+    let newcomer = Tls::new(west.trust(), Clock::SYSTEM);
     let (left, right) = duplex(64 * 1024);
     let (expected, db) = ([id(DB)], west.tls(DB));
     let (client, server) = join!(
@@ -88,7 +88,12 @@ async fn certify_needs_no_certificate_but_the_server_proves_itself() {
 #[tokio::test]
 async fn without_a_certificate_there_is_no_mutual_handshake() {
     let west = TestRoot::new("west");
-    let (client, server) = meet(&Tls::new(west.trust()), DB, &Tls::new(west.trust())).await;
+    let (client, server) = meet(
+        &Tls::new(west.trust(), Clock::SYSTEM),
+        DB,
+        &Tls::new(west.trust(), Clock::SYSTEM),
+    )
+    .await;
     assert_eq!(client.unwrap_err().reason(), "not_certified");
     assert_eq!(server.map(drop).unwrap_err().reason(), "not_certified");
 }
@@ -96,7 +101,7 @@ async fn without_a_certificate_there_is_no_mutual_handshake() {
 #[tokio::test]
 async fn a_certificate_is_requested_awaited_and_used() {
     let west = TestRoot::new("west");
-    let tls = Tls::new(west.trust());
+    let tls = Tls::new(west.trust(), Clock::SYSTEM);
     assert_eq!(tls.id(), None);
     let waiting = tokio::spawn({
         let tls = tls.clone();
@@ -130,7 +135,7 @@ async fn t5_roots_rotate_without_a_failed_handshake_and_the_old_one_ends() {
     meet(&client, DB, &server).await.1.unwrap();
     server.set_trust(new.trust());
     meet(&client, DB, &server).await.1.unwrap();
-    let stale = Tls::new(new.trust());
+    let stale = Tls::new(new.trust(), Clock::SYSTEM);
     stale.set_certificate(old.issue(WEB));
     let reason = meet(&stale, DB, &server).await.1.map(drop).unwrap_err();
     let reason = reason.reason();

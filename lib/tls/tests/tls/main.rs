@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod certificates;
+mod clocks;
 mod handshakes;
 mod hostile;
 mod names;

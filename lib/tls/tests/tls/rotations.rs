@@ -1,7 +1,7 @@
 //! What a change of trust, or of time, means for those who have met before.
 
 use mesh_testing::ca::{TestRoot, id};
-use mesh_tls::{ALPN_MESH, PeerChain, Tls, Trust};
+use mesh_tls::{ALPN_MESH, Clock, PeerChain, Tls, Trust};
 use time::OffsetDateTime;
 use tokio::{io::duplex, join};
 
@@ -19,8 +19,10 @@ async fn met(client: &Tls, server: &Tls) -> [PeerChain; 2] {
     );
     let (connected, (accepted, _)) = (connected.expect("trusted"), accepted.expect("trusted"));
     [
-        PeerChain::of_client(&accepted, &server_trust).expect("it showed one"),
-        PeerChain::of_server(&connected, &client_trust).expect("it showed one"),
+        PeerChain::of_client(&accepted, &server_trust, server.clock().now())
+            .expect("it showed one"),
+        PeerChain::of_server(&connected, &client_trust, client.clock().now())
+            .expect("it showed one"),
     ]
 }
 
@@ -85,7 +87,7 @@ fn a_certificate_knows_its_root() {
 async fn t6_nobody_shows_a_certificate_that_has_ended() {
     let west = TestRoot::new("west");
     let ended = west.issue_with(WEB, |leaf| {
-        leaf.not_after = OffsetDateTime::now_utc() - time::Duration::seconds(1);
+        leaf.not_after = OffsetDateTime::from(Clock::SYSTEM.now()) - time::Duration::seconds(1);
     });
     let tls = west.tls(WEB);
     tls.set_certificate(ended.certificate());

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use mesh_lab::{
     cluster::{Cluster, Container},
-    fault::{Fault, address, dns, network, path, programs, resources},
+    fault::{Fault, address, clock, dns, network, path, programs, resources},
     paths::Paths,
     relay::path::Path,
 };
@@ -77,6 +77,15 @@ enum Kind {
     ExhaustMemory { cluster: String, container: String },
     /// A Service (namespace/name) of type LoadBalancer has another address
     ChangeAddress { cluster: String, service: String },
+    /// The clock of a program of the mesh is off, in all pods of its Deployment
+    /// (namespace/deployment/container); they are replaced, and again at the end
+    Clock {
+        cluster: String,
+        program: String,
+        /// How many seconds it is ahead of the machine's; behind it, if negative
+        #[arg(allow_negative_numbers = true, value_name = "SECONDS")]
+        ahead: i32,
+    },
     /// A name, or with `silence` every name, does not resolve
     Dns {
         cluster: String,
@@ -205,6 +214,11 @@ fn start(paths: &Paths, kind: &Kind) -> Result<Option<Fault>> {
                 .context("the Service is named namespace/name")?;
             address::change_address(&cluster(name)?, namespace, service)
         }
+        Kind::Clock {
+            cluster: name,
+            program,
+            ahead,
+        } => clock::set_clock(&cluster(name)?, parse_program(program)?, *ahead),
         Kind::Dns {
             cluster: name,
             answer,
@@ -231,6 +245,17 @@ fn break_dns(cluster: &Cluster, answer: Answer, name: &str) -> Result<Fault> {
         Answer::Servfail => dns::Answer::ServFail,
     };
     dns::answer(cluster, name, answer)
+}
+
+fn parse_program(text: &str) -> Result<clock::Program<'_>> {
+    match *text.split('/').collect::<Vec<_>>() {
+        [namespace, deployment, container] => Ok(clock::Program {
+            namespace,
+            deployment,
+            container,
+        }),
+        _ => bail!("{text:?} is no program: name it namespace/deployment/container"),
+    }
 }
 
 fn parse_container(text: &str) -> Result<Container<'_>> {

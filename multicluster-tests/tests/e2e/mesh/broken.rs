@@ -8,6 +8,7 @@ use mesh_lab::{
     fault::{
         Fault,
         address::change_address,
+        clock::set_clock,
         network::{black_hole, refuse},
         programs::freeze_container,
     },
@@ -15,7 +16,10 @@ use mesh_lab::{
 
 use serde_json::Value;
 
-use super::installed::{EAST, LINK, WEST, linked, mesh, rolled_out, shop, try_mesh};
+use super::{
+    clock::{DAY_AND_HOUR, SIDECAR},
+    installed::{EAST, LINK, WEST, linked, mesh, rolled_out, shop, try_mesh},
+};
 use crate::shared::eventually;
 
 /// How long it may take until a fault is seen, and until its end is.
@@ -168,6 +172,11 @@ fn others<'a>(west: &'a Cluster, east: &'a Cluster) -> Vec<Break<'a>> {
             "the target's sidecars stand still",
             &["Connection", "Endpoints"],
             frozen(east, "shop", "web", "mesh-proxy"),
+        ),
+        on(
+            "the clock of the target's sidecars is off",
+            &["Endpoints"],
+            fault(move || set_clock(east, SIDECAR, DAY_AND_HOUR)),
         ),
         Break {
             name: "a port that the Service does not have",

@@ -13,6 +13,7 @@ use mesh_core::{
 };
 use mesh_dataplane::{
     H2Stream,
+    clock::ClockConfig,
     control::{ControlPlane, WorkloadConfig},
     health::IdentityHealth,
     links::watch_links,
@@ -87,6 +88,7 @@ fn config(shared: &Shared, folder: &std::path::Path) -> WorkloadConfig {
         roots_dir: folder.to_owned(),
         token_file,
         control_host: cluster_ip(shared, "mesh-system", "mesh-control"),
+        clock: ClockConfig::default(),
     }
 }
 

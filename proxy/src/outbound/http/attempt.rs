@@ -25,9 +25,13 @@ use crate::body::{answer as our_answer, clone_head, pass};
 
 /// Why there is no answer.
 pub(super) enum Failed {
-    /// Nobody has received the request, and the endpoint is marked for it; the
-    /// body, if it is still whole.
-    Unsent { body: Option<Body> },
+    /// Nobody has received the request, and the endpoint is marked for it.
+    Unsent {
+        /// If it is still whole.
+        body: Option<Body>,
+        /// For the application.
+        why: String,
+    },
     /// Somebody may have, and the endpoint is marked for it.
     Received(&'static str),
 }
@@ -114,10 +118,14 @@ impl Attempt<'_> {
 
     async fn mesh(&self, peer: Peer, mut request: Request<Body>) -> Result<Timed, Failed> {
         address_as_mesh(&mut request);
-        let Ok(mut connection) = self.outbound.connect(self.endpoint, peer).await else {
-            return Err(Failed::Unsent {
-                body: Some(request.into_body()),
-            });
+        let mut connection = match self.outbound.connect(self.endpoint, peer).await {
+            Ok(connection) => connection,
+            Err(error) => {
+                return Err(Failed::Unsent {
+                    body: Some(request.into_body()),
+                    why: error.told(),
+                });
+            }
         };
         let start = Instant::now();
         let port = self.endpoint.endpoint().address.port();
@@ -155,7 +163,8 @@ impl Attempt<'_> {
 
     fn unsent(&self, reason: &'static str, body: Option<Body>) -> Failed {
         self.failed(reason);
-        Failed::Unsent { body }
+        let why = reason.to_owned();
+        Failed::Unsent { body, why }
     }
 
     fn broken(&self, message: &'static str) -> Failed {
