@@ -218,7 +218,7 @@ async fn a_status_that_is_refused_holds_up_no_other() {
     let server = ApiServer::new(ROUTE, route(), with_another);
     let keeping = server.keep::<HTTPRoute>();
     server.written().await;
-    assert_eq!(server.answers(), [200]);
+    assert_eq!(server.answers().first(), Some(&200));
     keeping.abort();
 }
 
