@@ -120,6 +120,14 @@ fn c4_a_policy_admits_one_account_of_another_cluster_until_it_is_withdrawn() {
     eventually("others of east", east, other_of_east);
 
     east.apply(POLICY).expect("the policy");
+    for object in [
+        "servers.mesh.dev/guarded-http",
+        "meshtlsauthentications.mesh.dev/front-end",
+        "authorizationpolicies.mesh.dev/front-end",
+    ] {
+        let wait = ["-n", "shop", "wait", "--for=condition=Accepted", object];
+        east.kubectl(&wait).expect("it says that it counts");
+    }
     eventually("others of west are refused", west, || !other_of_west());
     eventually("others of east are refused", east, || !other_of_east());
     assert!(front_end(), "west's client is admitted");

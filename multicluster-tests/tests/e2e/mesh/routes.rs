@@ -2,7 +2,7 @@
 
 use mesh_lab::gateway_api::gateway_api_crds;
 
-use super::installed::{EAST, Load, WEST, answer, client, linked, rolled_out};
+use super::installed::{EAST, Load, WEST, answer, client, linked, rolled_out, try_mesh};
 use crate::shared::{Shared, eventually};
 
 /// Installs the Gateway API's definition of HTTPRoute in west. mesh-control is
@@ -58,6 +58,45 @@ fn answered_by(shared: &Shared, more: &[&str]) -> Option<String> {
     let words = [&["get", "http://web"][..], more].concat();
     let text = client(shared, &words).ok()?;
     answer(&text)["cluster"].as_str().map(str::to_owned)
+}
+
+/// What mesh-control says of the route in its status.
+fn said_of_the_route(shared: &Shared, condition: &str) -> String {
+    let path = format!(
+        r#"-o=jsonpath={{.status.parents[?(@.controllerName=="mesh.dev/control")].conditions[?(@.type=="{condition}")].status}}"#
+    );
+    let get = ["-n", "shop", "get", "httproute", "web", &path];
+    shared.cluster(WEST).kubectl(&get).unwrap_or_default()
+}
+
+#[test]
+fn a_route_says_whether_it_counts_and_explain_follows_it() {
+    let shared = linked();
+    let west = shared.cluster(WEST);
+    let explained = || {
+        let words = ["multicluster", "explain", "--context", WEST, "-n", "shop"];
+        try_mesh(&[&words[..], &["web"]].concat())
+    };
+    {
+        let rules = r#"[{"backendRefs": [{"name": "web-east", "port": 80}]}]"#;
+        let _route = Routed::new(&shared, "{}", rules);
+        for condition in ["Accepted", "ResolvedRefs"] {
+            eventually("the route counts", west, || {
+                said_of_the_route(&shared, condition) == "True"
+            });
+        }
+        eventually("explain is content", west, || {
+            explained().is_ok_and(|said| said.contains("web-east"))
+        });
+    }
+    let nobody = r#"[{"backendRefs": [{"name": "nobody", "port": 80}]}]"#;
+    let _route = Routed::new(&shared, "{}", nobody);
+    eventually("a backend is missing", west, || {
+        said_of_the_route(&shared, "ResolvedRefs") == "False"
+    });
+    eventually("explain says so", west, || {
+        explained().is_err_and(|said| said.contains("Broken at: Route."))
+    });
 }
 
 #[test]
