@@ -1,6 +1,6 @@
 //! What a connection tells its driver.
 
-use crate::fault::{Fault, ResetReason};
+use crate::fault::{Code, Fault, ResetReason};
 
 /// One exchange of a connection: an HTTP/2 stream's number, or the count of
 /// requests on an HTTP/1 connection.
@@ -56,7 +56,7 @@ pub enum Event<'a> {
     Pong { payload: u64 },
     /// The peer takes no new stream. Those it will not look at are reset one by
     /// one; others go on.
-    GoAway,
+    GoAway { code: Code },
     /// Nothing more will come; streams that have not ended are cut off. Output
     /// may still have to be written.
     Closed(Fault),

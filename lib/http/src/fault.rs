@@ -193,6 +193,8 @@ pub enum Fault {
     Setting,
     /// A window beyond its bounds, or DATA beyond the window (RFC 9113 §5.2).
     Window,
+    /// A window that is to grow by nothing (RFC 9113 §6.9).
+    Increment,
     /// A push, which we refuse (RFC 9113 §8.4).
     Push,
     /// Too much of something cheap.
@@ -296,6 +298,7 @@ impl Fault {
             Self::Compression => "compression",
             Self::Setting => "setting",
             Self::Window => "window",
+            Self::Increment => "increment",
             Self::Push => "push",
             Self::Flood(flood) => flood.as_str(),
             Self::GoAway(_) => "go_away",

@@ -41,8 +41,10 @@ pub(crate) struct Connection {
     /// How much may come before some of it is consumed.
     window: usize,
     unconsumed: usize,
-    /// Bytes of data that were taken while the output was full.
+    /// Bytes of data that were taken while the output was full, and how many
+    /// may be.
     queued: usize,
+    queue_bytes: usize,
     /// Bytes that have left the queue and were not reported yet.
     sent: usize,
     /// To be reported once.
@@ -54,8 +56,8 @@ pub(crate) struct Connection {
     ending: Ending,
     /// The last input that was of use, or when waiting for some began.
     progress: Instant,
-    /// The last byte of output taken, or when output began to wait.
-    writing: Instant,
+    /// Since when the peer has taken no byte of the output.
+    writing: Option<Instant>,
 }
 
 /// What the exchange under way is, as far as it decides how it goes on.
@@ -124,6 +126,7 @@ impl Connection {
         Self {
             role,
             window: limits.stream_window as usize,
+            queue_bytes: limits.queue_bytes,
             limits,
             // A client that connects says what it wants: its first head is due.
             receiving: Receiving::Head {
@@ -143,7 +146,7 @@ impl Connection {
             no_more: false,
             ending: Ending::No,
             progress: now,
-            writing: now,
+            writing: None,
         }
     }
 
@@ -181,7 +184,10 @@ impl Connection {
         }
     }
 
-    pub(crate) fn output(&mut self) -> &[u8] {
+    pub(crate) fn output(&mut self, now: Instant) -> &[u8] {
+        if !self.output.is_empty() {
+            self.writing.get_or_insert(now);
+        }
         self.output.pending()
     }
 
@@ -191,7 +197,10 @@ impl Connection {
 
     pub(crate) fn wrote(&mut self, n: usize, now: Instant) {
         self.output.wrote(n);
-        self.writing = now;
+        self.writing = (!self.output.is_empty()).then_some(now);
+        if self.ending == Ending::Linger {
+            self.progress = now;
+        }
         let still = self.output.len().saturating_sub(self.limits.output_bytes);
         let queued = self.queued.min(still);
         self.sent = self.sent.saturating_add(self.queued - queued);
@@ -235,8 +244,15 @@ impl Connection {
         self.ending == Ending::Abort
     }
 
+    #[cfg(test)]
     pub(crate) const fn stream(&self) -> StreamId {
         self.stream
+    }
+
+    /// Exchanges under way: one or none.
+    pub(crate) fn streams(&self) -> usize {
+        let over = matches!(self.receiving, Receiving::Closed);
+        usize::from(self.sending != Sending::Idle && !over)
     }
 
     /// How long the connection may go on as it is.
@@ -264,7 +280,8 @@ impl Connection {
         let after = |time: Duration, fault| Some((self.progress.checked_add(time)?, fault));
         let limits = &self.limits;
         if self.ending == Ending::Linger {
-            return after(limits.linger_time, Fault::Finished);
+            let written = self.output.is_empty();
+            return after(limits.linger_time, Fault::Finished).filter(|_| written);
         }
         match (self.role, self.receiving) {
             (Role::Server, Receiving::Head { begun: true }) => {
@@ -286,9 +303,9 @@ impl Connection {
     }
 
     fn write_deadline(&self) -> Option<(Instant, Fault)> {
-        let waits = self.wants_write();
-        let deadline = self.writing.checked_add(self.limits.write_time)?;
-        waits.then_some((deadline, Fault::WriteTimeout))
+        let since = self.writing.filter(|_| self.wants_write())?;
+        let deadline = since.checked_add(self.limits.write_time)?;
+        Some((deadline, Fault::WriteTimeout))
     }
 
     const fn window_left(&self) -> usize {
@@ -296,9 +313,11 @@ impl Connection {
     }
 
     /// Whether more input could be of use, rather than something else.
-    const fn awaits_input(&self) -> bool {
+    fn awaits_input(&self) -> bool {
         match self.receiving {
-            Receiving::Head { .. } | Receiving::Closed => true,
+            // A client that does not read its answers gets no more of them.
+            Receiving::Head { .. } => self.output.len() <= self.limits.output_bytes,
+            Receiving::Closed => true,
             Receiving::Done => false,
             _ => self.window_left() > 0,
         }
@@ -323,7 +342,6 @@ impl Connection {
         }
         self.ending = self.ending_of(fault);
         if let (Ending::Linger, Some(status)) = (self.ending, fault.status()) {
-            self.touch_output(now);
             send::refusal(status, self.output.bytes());
         }
         if self.role == Role::Client {
@@ -348,13 +366,6 @@ impl Connection {
             (Role::Server, Fault::Truncated) if unanswered => Ending::Now,
             (Role::Server, _) if unanswered => Ending::Linger,
             (Role::Server, _) => Ending::Abort,
-        }
-    }
-
-    /// To be called before output is added.
-    fn touch_output(&mut self, now: Instant) {
-        if self.output.is_empty() {
-            self.writing = now;
         }
     }
 
@@ -387,6 +398,7 @@ impl Connection {
         self.queued = 0;
         self.unconsumed = 0;
         self.window = self.limits.stream_window as usize;
+        self.queue_bytes = self.limits.queue_bytes;
         self.blocked = false;
         self.progress = now;
     }

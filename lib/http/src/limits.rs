@@ -40,8 +40,8 @@ pub struct Limits {
     pub header_block_frames: u16,
 
     /// Streams that end before their answer has begun, by the peer's RST_STREAM
-    /// or its mistake: [burst, per second]. A client that leaves with all its
-    /// streams open is none of that. Default 1,000 and 100.
+    /// or its mistake: [burst, per second]. The burst is for a client that leaves
+    /// with all its streams open. Default 1,000 and 100.
     pub resets: [u32; 2],
     /// PING and SETTINGS: [burst, per second]. Default 1,000 and 100.
     pub control_frames: [u32; 2],

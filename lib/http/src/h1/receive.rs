@@ -55,6 +55,9 @@ impl Connection {
         if self.role == Role::Client && self.sending == Sending::Idle {
             return Err(Fault::Excess);
         }
+        if !self.awaits_input() {
+            return Ok(None);
+        }
         let Some(len) = self.scan.find(input, &self.limits)? else {
             if !begun {
                 self.receiving = Receiving::Head { begun: true };

@@ -51,7 +51,6 @@ impl Connection {
             expects: head.expects_continue(),
             informational: 0,
         };
-        self.touch_output(now);
         encode::request(head, framing, self.output.bytes());
         self.sending = match framing {
             _ if connect => Sending::Asked,
@@ -78,22 +77,21 @@ impl Connection {
             return Err(Misuse::Order);
         }
         if head.is_informational() {
-            self.send_informational(now, status, head);
+            self.send_informational(status, head);
             return Ok(());
         }
         if status == 101 || (self.exchange.connect && (200..300).contains(&status)) {
-            return self.send_switch(now, status, head);
+            return self.send_switch(status, head);
         }
         self.send_answer(now, status, head, end)
     }
 
-    fn send_informational(&mut self, now: Instant, status: u16, head: &Head) {
+    fn send_informational(&mut self, status: u16, head: &Head) {
         if status == 100 {
             self.exchange.expects = false;
         }
         // HTTP/1.0 knows none (RFC 9110 §15.2).
         if self.exchange.http11 {
-            self.touch_output(now);
             encode::response(
                 head,
                 Framing::None,
@@ -103,7 +101,7 @@ impl Connection {
         }
     }
 
-    fn send_switch(&mut self, now: Instant, status: u16, head: &Head) -> Result<(), Misuse> {
+    fn send_switch(&mut self, status: u16, head: &Head) -> Result<(), Misuse> {
         let asked = status != 101 || (self.exchange.upgrade && head.upgrade().is_some());
         if !asked {
             return Err(Misuse::Head);
@@ -111,7 +109,6 @@ impl Connection {
         if !matches!(self.receiving, Receiving::Done) {
             return Err(Misuse::Order);
         }
-        self.touch_output(now);
         encode::response(
             head,
             Framing::UntilClose,
@@ -151,7 +148,6 @@ impl Connection {
             (true, true) => Persistence::Default,
             (true, false) => Persistence::KeepAlive,
         };
-        self.touch_output(now);
         encode::response(head, framing, persistence, self.output.bytes());
         self.sending = if done {
             Sending::Done
@@ -194,7 +190,6 @@ impl Connection {
         if let Framing::Length(left) = framing {
             self.spend(left, taken, end, now)?;
         }
-        self.touch_output(now);
         let before = self.over_full();
         write_body(framing, bytes, end, self.output.bytes());
         let queued = taken.min(self.over_full() - before);
@@ -217,7 +212,6 @@ impl Connection {
         self.current(stream)?;
         match self.sending {
             Sending::Body(Framing::Chunked) => {
-                self.touch_output(now);
                 encode::last_chunk(Some(trailers), self.output.bytes());
             }
             // There is no place for trailers; they may be dropped
@@ -256,6 +250,12 @@ impl Connection {
         if stream == self.stream {
             self.window = self.window.max(window);
             self.blocked = false;
+        }
+    }
+
+    pub(crate) fn grow_queue(&mut self, stream: StreamId, bytes: usize) {
+        if stream == self.stream {
+            self.queue_bytes = self.queue_bytes.max(bytes);
         }
     }
 

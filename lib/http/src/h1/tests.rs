@@ -79,7 +79,7 @@ impl Peer {
     }
 
     fn written(&mut self) -> String {
-        let bytes = self.core.output().to_vec();
+        let bytes = self.core.output(self.now).to_vec();
         self.core.wrote(bytes.len(), self.now);
         String::from_utf8(bytes).unwrap()
     }
@@ -719,6 +719,7 @@ fn h17_a_peer_that_does_not_read_is_left() {
     let mut server = Peer::server();
     server.feed(GET);
     server.answer(200, &[], true).unwrap();
+    assert!(!server.core.output(server.now).is_empty());
     server.now += Limits::default().write_time;
     let now = server.now;
     server.core.on_deadline(now);

@@ -10,11 +10,15 @@ pub(crate) const STATIC_ENTRIES: u8 = 61;
 
 impl NameId {
     pub(crate) const OTHER: Self = Self(0);
+    pub(crate) const AUTHORITY: Self = Self(1);
+    pub(crate) const METHOD: Self = Self(2);
+    pub(crate) const PATH: Self = Self(4);
+    pub(crate) const SCHEME: Self = Self(6);
+    pub(crate) const STATUS: Self = Self(8);
     pub(crate) const CONTENT_LENGTH: Self = Self(28);
     pub(crate) const COOKIE: Self = Self(32);
     pub(crate) const EXPECT: Self = Self(35);
     pub(crate) const HOST: Self = Self(38);
-    pub(crate) const SET_COOKIE: Self = Self(55);
     pub(crate) const TRANSFER_ENCODING: Self = Self(57);
     pub(crate) const CONNECTION: Self = Self(62);
     pub(crate) const KEEP_ALIVE: Self = Self(63);
@@ -22,6 +26,7 @@ impl NameId {
     pub(crate) const UPGRADE: Self = Self(65);
     pub(crate) const TE: Self = Self(66);
     pub(crate) const HTTP2_SETTINGS: Self = Self(67);
+    pub(crate) const PROTOCOL: Self = Self(68);
 
     /// The number of `name`, which is in lower case.
     pub(crate) fn of(name: &[u8]) -> Self {
@@ -51,6 +56,19 @@ impl NameId {
         )
     }
 
+    /// Whether it is one of HTTP/2's pseudo-headers.
+    pub(crate) const fn is_pseudo(self) -> bool {
+        matches!(
+            self,
+            Self::AUTHORITY
+                | Self::METHOD
+                | Self::PATH
+                | Self::SCHEME
+                | Self::STATUS
+                | Self::PROTOCOL
+        )
+    }
+
     /// Whether the engine reads the field's value itself.
     pub(crate) const fn is_interpreted(self) -> bool {
         matches!(self, Self::CONTENT_LENGTH | Self::EXPECT)
@@ -66,6 +84,11 @@ impl NameId {
 
 fn number(name: &[u8]) -> u8 {
     match name {
+        b":authority" => 1,
+        b":method" => 2,
+        b":path" => 4,
+        b":scheme" => 6,
+        b":status" => 8,
         b"accept-charset" => 15,
         b"accept-encoding" => 16,
         b"accept-language" => 17,
@@ -119,6 +142,7 @@ fn number(name: &[u8]) -> u8 {
         b"upgrade" => 65,
         b"te" => 66,
         b"http2-settings" => 67,
+        b":protocol" => 68,
         _ => 0,
     }
 }

@@ -1,0 +1,124 @@
+//! What costs a peer little and us something is counted here, and nowhere else.
+//!
+//! Each kind has a bucket of tokens: a burst, and so many a second. It is filled
+//! again only when it is empty, so that counting is a subtraction.
+
+use std::time::Instant;
+
+use crate::{
+    fault::{Fault, Flood},
+    limits::Limits,
+};
+
+/// The buckets of one connection.
+#[derive(Debug)]
+pub(crate) struct Floods {
+    resets: Bucket,
+    control: Bucket,
+    idle: Bucket,
+    tiny_data: Bucket,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: u32,
+    filled: Instant,
+}
+
+/// DATA frames below this are tiny.
+pub(crate) const TINY: usize = 16;
+/// WINDOW_UPDATEs and the like that one DATA frame of ours may bring about.
+const PER_DATA_FRAME: u32 = 4;
+
+impl Floods {
+    pub(crate) const fn new(limits: &Limits, now: Instant) -> Self {
+        Self {
+            resets: Bucket::new(limits.resets, now),
+            control: Bucket::new(limits.control_frames, now),
+            idle: Bucket::new(limits.idle_frames, now),
+            tiny_data: Bucket::new(limits.tiny_data_frames, now),
+        }
+    }
+
+    /// Counts one of a kind.
+    pub(crate) fn spend(
+        &mut self,
+        flood: Flood,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        let (bucket, rate) = match flood {
+            Flood::Resets => (&mut self.resets, limits.resets),
+            Flood::Control => (&mut self.control, limits.control_frames),
+            Flood::Idle => (&mut self.idle, limits.idle_frames),
+            Flood::TinyData => (&mut self.tiny_data, limits.tiny_data_frames),
+            // Is bounded for each block by itself.
+            Flood::HeaderBlock => return Err(Fault::Flood(flood)),
+        };
+        if bucket.spend(rate, now) {
+            Ok(())
+        } else {
+            Err(Fault::Flood(flood))
+        }
+    }
+
+    /// We have sent DATA, for which the peer may open windows.
+    pub(crate) fn sent_data(&mut self, limits: &Limits) {
+        let most = limits.idle_frames[0];
+        self.idle.tokens = self.idle.tokens.saturating_add(PER_DATA_FRAME).min(most);
+    }
+}
+
+impl Bucket {
+    const fn new([burst, _]: [u32; 2], now: Instant) -> Self {
+        Self {
+            tokens: burst,
+            filled: now,
+        }
+    }
+
+    fn spend(&mut self, [burst, per_second]: [u32; 2], now: Instant) -> bool {
+        if self.tokens == 0 {
+            let elapsed = now.saturating_duration_since(self.filled).as_millis();
+            let earned = elapsed.saturating_mul(u128::from(per_second)) / 1000;
+            self.tokens = u32::try_from(earned).unwrap_or(u32::MAX).min(burst);
+            if self.tokens == 0 {
+                return false;
+            }
+            self.filled = now;
+        }
+        self.tokens -= 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_and_then_a_rate() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new([3, 10], start);
+        let spent =
+            |bucket: &mut Bucket, now| (0..100).take_while(|_| bucket.spend([3, 10], now)).count();
+        assert_eq!(spent(&mut bucket, start), 3);
+        assert_eq!(spent(&mut bucket, start + Duration::from_millis(200)), 2);
+        assert_eq!(spent(&mut bucket, start + Duration::from_secs(60)), 3);
+    }
+
+    #[test]
+    fn h14_windows_are_paid_for_by_data() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let mut floods = Floods::new(&limits, now);
+        for _ in 0..100_000 {
+            floods.sent_data(&limits);
+            floods.spend(Flood::Idle, &limits, now).unwrap();
+            floods.spend(Flood::Idle, &limits, now).unwrap();
+        }
+        let rest = (0..).take_while(|_| floods.spend(Flood::Idle, &limits, now).is_ok());
+        assert!(rest.count() <= 10_000);
+    }
+}
