@@ -68,7 +68,8 @@ impl Scan {
 
     /// Whether what has come so far is within the bounds.
     fn check(&self, len: usize, limits: &Limits) -> Result<(), Fault> {
-        if self.lines == 0 && len > limits.target_bytes.saturating_add(AROUND_TARGET) {
+        let first_line = if self.lines == 0 { len } else { self.fields };
+        if first_line > limits.target_bytes.saturating_add(AROUND_TARGET) {
             return Err(Fault::TargetTooLong);
         }
         // The first line is one more.
