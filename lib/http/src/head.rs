@@ -403,8 +403,9 @@ impl Head {
     /// Adds bytes in lower case.
     pub(crate) fn append_lower(&mut self, bytes: &[u8]) -> Result<Span, Invalid> {
         let start = self.mark()?;
-        let lower = bytes.iter().map(u8::to_ascii_lowercase);
-        self.arena.extend(lower);
+        self.arena.extend_from_slice(bytes);
+        let added = self.arena.get_mut(start as usize..);
+        added.unwrap_or_default().make_ascii_lowercase();
         self.since(start)
     }
 

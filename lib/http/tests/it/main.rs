@@ -8,6 +8,8 @@ mod chain;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod interop;
+#[cfg(test)]
 mod mutations;
 #[cfg(test)]
 mod side;
