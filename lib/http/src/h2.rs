@@ -4,6 +4,7 @@
 //! complete, and no data but what waits for the peer's windows. Frames of all
 //! streams go into one output buffer, in fair turns.
 
+mod deadlines;
 mod flood;
 mod frame;
 mod hpack;
@@ -15,19 +16,11 @@ mod send;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod windows;
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use self::{
-    flood::Floods,
-    frame::FIRST_WINDOW,
-    hpack::decode::Decoder,
-    stream::{Stream, Streams},
-};
+use self::{flood::Floods, frame::FIRST_WINDOW, hpack::decode::Decoder, stream::Streams};
 use crate::{
     event::{Event, Role, StreamId},
     fault::{Code, Fault, Flood, ResetReason},
@@ -356,98 +349,6 @@ impl Connection {
 
     pub(crate) const fn streams(&self) -> usize {
         self.streams.len()
-    }
-
-    /// How long the connection may go on as it is.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = self.deadlines().into_iter().flatten();
-        let inspection = (!self.streams.is_empty()).then_some(self.inspection);
-        deadlines
-            .map(|(deadline, _)| deadline)
-            .chain(inspection)
-            .min()
-    }
-
-    /// Acts on a deadline that has passed; one that has not is left alone.
-    pub(crate) fn on_deadline(&mut self, now: Instant) {
-        let passed = self
-            .deadlines()
-            .into_iter()
-            .flatten()
-            .find(|(deadline, _)| *deadline <= now);
-        match passed {
-            Some(_) if self.ending != Ending::No => self.ending = Ending::Abort,
-            Some((_, Fault::Finished)) => {
-                self.leave();
-                self.finish_if_last(now);
-            }
-            Some((_, fault)) => self.fail(fault, now),
-            None => {}
-        }
-        if self.inspection <= now {
-            self.inspect(now);
-        }
-    }
-
-    fn deadlines(&self) -> [Option<(Instant, Fault)>; 6] {
-        let limits = &self.limits;
-        let after = |since: Instant, time: Duration, fault| Some((since.checked_add(time)?, fault));
-        let unread = self
-            .writing
-            .filter(|_| self.wants_write())
-            .and_then(|since| after(since, limits.write_time, Fault::WriteTimeout));
-        if self.ending != Ending::No {
-            let written = !self.wants_write();
-            let linger = after(self.progress, limits.linger_time, Fault::Finished);
-            return [unread, linger.filter(|_| written), None, None, None, None];
-        }
-        let announced = match self.leaving {
-            Leaving::Announced(since) => after(since, limits.settings_time, Fault::Finished),
-            Leaving::No | Leaving::Final(_) => None,
-        };
-        let opening = self.opening != Opening::Done;
-        let unacknowledged = !self.settings_acknowledged;
-        [
-            opening
-                .then(|| after(self.started, limits.head_time, Fault::HeadTimeout))
-                .flatten(),
-            unacknowledged
-                .then(|| after(self.started, limits.settings_time, Fault::SettingsTimeout))
-                .flatten(),
-            self.incomplete
-                .and_then(|since| after(since, limits.head_time, Fault::HeadTimeout)),
-            self.streams
-                .is_empty()
-                .then(|| after(self.progress, limits.idle_time, Fault::Idle))
-                .flatten(),
-            unread,
-            announced,
-        ]
-    }
-
-    /// Resets streams that stand still through the peer: it does not read what
-    /// waits for it, or does not send what it has declared (H15, H17).
-    fn inspect(&mut self, now: Instant) {
-        let limits = self.limits.clone();
-        let stands_still = |stream: &Stream| {
-            let since = now.saturating_duration_since(stream.progress);
-            let unread = !stream.queue.is_empty() && since >= limits.write_time;
-            let due = stream.remaining.is_some() && stream.receiving == stream::Receiving::Body;
-            let unsent = due && stream.receive_window > 0 && since >= limits.body_time;
-            unread || (unsent && self.role == Role::Server)
-        };
-        let still: Vec<u32> = self
-            .streams
-            .iter()
-            .filter(|s| stands_still(s))
-            .map(|s| s.id)
-            .collect();
-        for id in still {
-            self.reset_stream(id, Code::Cancel, now);
-            self.resets.push_back((id, ResetReason::Timeout));
-        }
-        let pause = limits.write_time.min(limits.body_time) / 4;
-        self.inspection = now.checked_add(pause).unwrap_or(now);
     }
 
     /// What is to be reported whatever the input is.

@@ -8,10 +8,12 @@
 //! those out, act on them, and write their own. What is left can be passed on
 //! as it is.
 
+mod build;
 pub(crate) mod name;
 pub(crate) mod syntax;
+mod tunnel;
 
-use self::{name::NameId, syntax::number};
+use self::name::NameId;
 
 /// A request, an answer, or trailers (fields alone).
 #[derive(Clone, Debug, Default)]
@@ -377,136 +379,6 @@ impl Head {
     }
 }
 
-/// What the cores need of a head.
-impl Head {
-    pub(crate) fn field_refs(&self) -> impl Iterator<Item = FieldRef<'_>> {
-        self.fields.iter().map(|field| FieldRef {
-            name: field.name(&self.arena),
-            value: field.value(&self.arena),
-            id: field.id,
-            never_indexed: field.never_indexed,
-        })
-    }
-
-    pub(crate) fn bytes(&self, span: Span) -> &[u8] {
-        let (start, len) = (span.start as usize, span.len as usize);
-        self.arena.get(start..start + len).unwrap_or_default()
-    }
-
-    /// Adds bytes to the arena.
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<Span, Invalid> {
-        let start = self.mark()?;
-        self.arena.extend_from_slice(bytes);
-        self.since(start)
-    }
-
-    /// Adds bytes in lower case.
-    pub(crate) fn append_lower(&mut self, bytes: &[u8]) -> Result<Span, Invalid> {
-        let start = self.mark()?;
-        self.arena.extend_from_slice(bytes);
-        let added = self.arena.get_mut(start as usize..);
-        added.unwrap_or_default().make_ascii_lowercase();
-        self.since(start)
-    }
-
-    /// The arena's end, where a decoder may write what [`since`](Self::since)
-    /// then makes a span of.
-    pub(crate) fn mark(&self) -> Result<u32, Invalid> {
-        u32::try_from(self.arena.len()).map_err(|_| Invalid::Size)
-    }
-
-    pub(crate) const fn arena_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.arena
-    }
-
-    pub(crate) fn since(&self, start: u32) -> Result<Span, Invalid> {
-        let end = self.mark()?;
-        let len = end.checked_sub(start).ok_or(Invalid::Size)?;
-        Ok(Span { start, len })
-    }
-
-    /// Takes a field whose bytes are in the arena already, name and value one
-    /// behind the other, both valid by themselves.
-    pub(crate) fn admit(
-        &mut self,
-        name: Span,
-        value: Span,
-        id: NameId,
-        never_indexed: bool,
-    ) -> Result<(), Invalid> {
-        if id.is_connection_specific() {
-            return Err(Invalid::ConnectionSpecific);
-        }
-        if id == NameId::HOST && self.status.is_none() {
-            return Err(Invalid::Authority);
-        }
-        if id == NameId::TE && !self.bytes(value).eq_ignore_ascii_case(b"trailers") {
-            return Err(Invalid::ConnectionSpecific);
-        }
-        if id.is_interpreted() {
-            self.interpret(id, value)?;
-        }
-        self.fields.push(Field {
-            start: name.start,
-            name_len: name.len,
-            value_len: value.len,
-            id,
-            never_indexed,
-        });
-        Ok(())
-    }
-
-    pub(crate) const fn set_method_span(&mut self, span: Span) {
-        self.method = Some(span);
-    }
-
-    pub(crate) const fn set_path_span(&mut self, span: Span) {
-        self.path = Some(span);
-    }
-
-    pub(crate) const fn set_authority_span(&mut self, span: Span) {
-        self.authority = Some(span);
-    }
-
-    pub(crate) const fn set_scheme_span(&mut self, span: Span) {
-        self.scheme = Some(span);
-    }
-
-    pub(crate) const fn set_protocol_span(&mut self, span: Span) {
-        self.protocol = Some(span);
-    }
-
-    fn interpret(&mut self, id: NameId, value: Span) -> Result<(), Invalid> {
-        if id == NameId::CONTENT_LENGTH {
-            if self.content_length.is_some() {
-                return Err(Invalid::ContentLength);
-            }
-            let length = number(self.bytes(value)).ok_or(Invalid::ContentLength)?;
-            self.content_length = Some(length);
-        }
-        if id == NameId::EXPECT {
-            self.expects_continue |= self.bytes(value).eq_ignore_ascii_case(b"100-continue");
-        }
-        Ok(())
-    }
-
-    fn interpret_again(&mut self) {
-        self.content_length = None;
-        self.expects_continue = false;
-        for index in 0..self.fields.len() {
-            let field = self.fields[index];
-            let value = Span {
-                start: field.start.saturating_add(field.name_len),
-                len: field.value_len,
-            };
-            if field.id.is_interpreted() {
-                // It was valid when it came in.
-                let _ = self.interpret(field.id, value);
-            }
-        }
-    }
-}
-
 impl Field {
     fn name<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
         let start = self.start as usize;
@@ -522,83 +394,4 @@ impl Field {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head() -> Head {
-        let mut head = Head::request("POST", "web:80", "/a?b").unwrap();
-        for (name, value) in [("accept", "a"), ("x", "1"), ("accept", "b"), ("x", "2")] {
-            head.push(name.as_bytes(), value.as_bytes()).unwrap();
-        }
-        head
-    }
-
-    #[test]
-    fn fields_keep_their_order_and_stay_apart() {
-        let head = head();
-        let values: Vec<_> = head.fields().map(|(_, value)| value).collect();
-        assert_eq!(values, [b"a", b"1", b"b", b"2"]);
-        let all: Vec<_> = head.get_all(b"x").collect();
-        assert_eq!(all, [b"1", b"2"]);
-        assert_eq!(head.get(b"accept"), Some(&b"a"[..]));
-        assert_eq!(head.authority(), Some(&b"web:80"[..]));
-    }
-
-    #[test]
-    fn removal_takes_every_field_of_the_name() {
-        let mut head = head();
-        assert!(head.remove(b"x") && !head.remove(b"x"));
-        assert_eq!(head.len(), 2);
-    }
-
-    #[test]
-    fn a_cleared_head_is_empty_and_keeps_its_arena() {
-        let mut head = head();
-        let room = head.arena.capacity();
-        head.clear();
-        assert!(head.is_empty() && head.method().is_empty() && head.path().is_empty());
-        assert_eq!(head.arena.capacity(), room);
-    }
-
-    #[test]
-    fn h2_one_length_and_a_number() {
-        let mut head = head();
-        for bad in ["", "+5", "5,5", "0x5", "18446744073709551616", "5 5"] {
-            let pushed = head.push(b"content-length", bad.as_bytes());
-            assert_eq!(pushed, Err(Invalid::ContentLength), "{bad}");
-        }
-        head.push(b"content-length", b"5").unwrap();
-        let second = head.push(b"content-length", b"5");
-        assert_eq!(second, Err(Invalid::ContentLength));
-        assert_eq!(head.content_length(), Some(5));
-        head.remove(b"content-length");
-        assert_eq!(head.content_length(), None);
-    }
-
-    #[test]
-    fn h3_nothing_invalid_gets_in() {
-        let mut head = head();
-        let cases: [(&[u8], &[u8], Invalid); 7] = [
-            (b"", b"", Invalid::Name),
-            (b"A", b"", Invalid::Name),
-            (b"a b", b"", Invalid::Name),
-            (b"a", b"x\r\ny: z", Invalid::Value),
-            (b"connection", b"close", Invalid::ConnectionSpecific),
-            (b"te", b"gzip", Invalid::ConnectionSpecific),
-            (b"host", b"other", Invalid::Authority),
-        ];
-        for (name, value, expected) in cases {
-            assert_eq!(head.push(name, value), Err(expected), "{name:?}");
-        }
-        assert_eq!(head.len(), 4);
-        assert_eq!(head.set_path(b"a"), Err(Invalid::Path));
-        assert_eq!(head.set_authority(b"a b"), Err(Invalid::Authority));
-        assert_eq!(head.set_status(99), Err(Invalid::Status));
-    }
-
-    #[test]
-    fn a_head_is_small_before_it_holds_anything() {
-        assert!(size_of::<Head>() <= 160, "{}", size_of::<Head>());
-        assert!(size_of::<Field>() <= 16, "{}", size_of::<Field>());
-    }
-}
+mod tests;

@@ -26,6 +26,9 @@ pub(crate) struct Meta {
     pub(crate) chunked: bool,
 }
 
+/// How many fields `Connection` may name: each is looked for among all fields.
+const MAX_NAMED: usize = 32;
+
 type Slots<'b> = [MaybeUninit<Header<'b>>; MAX_LINES];
 
 /// Reads a request's head, all of `input`.
@@ -111,8 +114,8 @@ struct Gathered {
     close: bool,
     keep_alive: bool,
     upgrade: bool,
-    /// `Connection` names fields that must go.
-    names: bool,
+    /// How many fields `Connection` names, which must go.
+    names: usize,
     hosts: usize,
     codings: usize,
     te: bool,
@@ -145,7 +148,10 @@ fn fields(
     if gathered.te && is_request {
         head.push(b"te", b"trailers").map_err(fault_of)?;
     }
-    if gathered.names {
+    if gathered.names > MAX_NAMED {
+        return Err(Fault::FieldLine);
+    }
+    if gathered.names > 0 {
         remove_named(lines, head);
     }
     if let Some(upgrade) = upgrade.filter(|value| gathered.upgrade && is_upgrade(value)) {
@@ -164,7 +170,7 @@ impl Gathered {
             } else if token.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrade = true;
             } else {
-                self.names = true;
+                self.names += 1;
             }
         }
     }

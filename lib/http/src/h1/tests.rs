@@ -327,6 +327,18 @@ fn h6_what_connection_names_is_gone() {
 }
 
 #[test]
+fn h6_connection_names_a_few_fields_only() {
+    let names = |n: usize| {
+        format!(
+            "GET / HTTP/1.1\r\nhost: a\r\nconnection: {}\r\n\r\n",
+            "x,".repeat(n)
+        )
+    };
+    assert_eq!(Peer::server().feed(names(32)), [Seen::Head(true)]);
+    refused(&names(33), Fault::FieldLine, "400");
+}
+
+#[test]
 fn h9_too_much_of_a_head() {
     let long = "a".repeat(65 * 1024);
     let uri = format!("GET /{long} HTTP/1.1\r\nhost: a\r\n\r\n");

@@ -1,8 +1,11 @@
+use std::time::Duration;
+
 use super::{
     frame::{self, Header, Kind},
     hpack::encode,
     *,
 };
+
 use crate::fault::Misuse;
 
 /// What a test looks at of an event.
