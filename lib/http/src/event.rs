@@ -31,7 +31,9 @@ pub enum Event<'a> {
     /// A request, or the final answer to one. With `end` there is no body.
     ///
     /// An answer of status 101, or of 2xx to a CONNECT, turns the stream into
-    /// two byte streams, also if it had ended in one direction.
+    /// two byte streams, also if it had ended in one direction. On a client a
+    /// stream goes on after the answer's end until the request has ended too,
+    /// or is reset.
     Head { stream: StreamId, end: bool },
     /// An answer of 1xx; others follow.
     Informational { stream: StreamId },

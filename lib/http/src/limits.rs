@@ -40,13 +40,15 @@ pub struct Limits {
     pub header_block_frames: u16,
 
     /// Streams that end before their answer has begun, by the peer's RST_STREAM
-    /// or its mistake: [burst, per second]. The burst is for a client that leaves
-    /// with all its streams open. Default 1,000 and 100.
+    /// or its mistake: [burst, per second]. Each answer pays for one more; the
+    /// burst is for a client that leaves with all its streams open. Default 1,000
+    /// and 100.
     pub resets: [u32; 2],
-    /// PING and SETTINGS: [burst, per second]. Default 1,000 and 100.
+    /// PING and SETTINGS: [burst, per second]. Each DATA frame that we send pays
+    /// for one more. Default 1,000 and 100.
     pub control_frames: [u32; 2],
-    /// Frames that change nothing: [burst, per second]. DATA that we send pays
-    /// for WINDOW_UPDATEs beyond it. Default 10,000 and 1,000.
+    /// WINDOW_UPDATE and frames that change nothing: [burst, per second]. Each
+    /// DATA frame that we send pays for four more. Default 10,000 and 1,000.
     pub idle_frames: [u32; 2],
     /// DATA frames of fewer than 16 bytes: [burst, per second]. Default 100,000
     /// and 100,000.

@@ -164,11 +164,8 @@ impl Connection {
         if stream != self.stream || !sends {
             return 0;
         }
-        let most = self
-            .limits
-            .output_bytes
-            .saturating_add(self.limits.queue_bytes);
-        most.saturating_sub(self.output.len())
+        let direct = self.limits.output_bytes.saturating_sub(self.output.len());
+        direct.saturating_add(self.queue_bytes.saturating_sub(self.queued))
     }
 
     pub(crate) fn send_data(

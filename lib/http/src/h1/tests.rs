@@ -685,6 +685,80 @@ fn h15_output_is_bounded_and_says_when_it_has_left() {
 }
 
 #[test]
+fn a_queue_grows_when_told() {
+    let mut server = Peer::server();
+    server.feed(GET);
+    server.answer(200, &[], false).unwrap();
+    let (now, stream) = (server.now, server.core.stream());
+    server.core.grow_queue(stream, 1 << 20);
+    let much = "x".repeat(1 << 20);
+    assert_eq!(
+        server
+            .core
+            .send_data(now, stream, much.as_bytes(), true)
+            .unwrap()
+            .bytes,
+        1 << 20
+    );
+}
+
+#[test]
+fn a_server_that_leaves_says_so_with_its_last_answer() {
+    let mut idle = Peer::server();
+    idle.core.shutdown(idle.now);
+    assert_eq!(idle.feed(""), [Seen::Closed(Fault::Finished)]);
+    let mut server = Peer::server();
+    server.feed(GET);
+    server.core.shutdown(server.now);
+    server.answer(200, &[], true).unwrap();
+    assert!(server.written().contains("connection: close\r\n"));
+    assert_eq!(server.feed(GET), [Seen::Closed(Fault::Finished)]);
+}
+
+#[test]
+fn what_is_given_up_is_reset() {
+    let mut server = Peer::server();
+    server.feed(GET);
+    server.answer(200, &[], false).unwrap();
+    server.send("half", false).unwrap();
+    let (now, stream) = (server.now, server.core.stream());
+    server.core.reset(now, stream);
+    assert!(server.core.is_aborted() && !server.core.wants_write());
+    assert_eq!(server.feed(""), [Seen::Closed(Fault::Aborted)]);
+    assert_eq!(server.send("more", false), Err(Misuse::NoStream));
+}
+
+#[test]
+fn h18_a_buffer_is_lent_and_given_back() {
+    let mut server = Peer::server();
+    assert!(server.core.lend(Vec::with_capacity(4096)).is_none());
+    assert!(server.core.lend(Vec::with_capacity(10)).is_some());
+    server.feed(GET);
+    server.answer(200, &[], true).unwrap();
+    assert!(server.core.reclaim().is_none());
+    server.written();
+    assert_eq!(
+        server.core.reclaim().map(|buffer| buffer.capacity()),
+        Some(4096)
+    );
+    assert!(server.core.reclaim().is_none());
+}
+
+#[test]
+fn h17_a_slow_reader_of_the_last_answer_gets_all_of_it() {
+    let mut server = Peer::server();
+    server.feed("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    server.answer(200, &[], true).unwrap();
+    for _ in 0..20 {
+        assert!(!server.core.output(server.now).is_empty());
+        server.now += Duration::from_secs(10);
+        server.core.wrote(1, server.now);
+        server.core.on_deadline(server.now);
+    }
+    assert!(server.core.wants_write() && !server.core.is_over());
+}
+
+#[test]
 fn h17_deadlines() {
     let limits = Limits::default();
     let mut server = Peer::server();

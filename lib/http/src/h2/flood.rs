@@ -62,10 +62,17 @@ impl Floods {
         }
     }
 
-    /// We have sent DATA, for which the peer may open windows.
+    /// We have sent DATA, for which the peer may open windows, and measure the
+    /// path by a ping, as some do for each frame that they get.
     pub(crate) fn sent_data(&mut self, limits: &Limits) {
-        let most = limits.idle_frames[0];
-        self.idle.tokens = self.idle.tokens.saturating_add(PER_DATA_FRAME).min(most);
+        self.idle.earn(PER_DATA_FRAME, limits.idle_frames);
+        self.control.earn(1, limits.control_frames);
+    }
+
+    /// A stream has got its answer: another may be given up, so that a client
+    /// whose requests often take too long is not taken for an attacker.
+    pub(crate) fn answered(&mut self, limits: &Limits) {
+        self.resets.earn(1, limits.resets);
     }
 }
 
@@ -75,6 +82,10 @@ impl Bucket {
             tokens: burst,
             filled: now,
         }
+    }
+
+    fn earn(&mut self, tokens: u32, [burst, _]: [u32; 2]) {
+        self.tokens = self.tokens.saturating_add(tokens).min(burst);
     }
 
     fn spend(&mut self, [burst, per_second]: [u32; 2], now: Instant) -> bool {
@@ -110,6 +121,18 @@ mod tests {
     }
 
     #[test]
+    fn h13_answers_pay_for_as_many_resets() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let mut floods = Floods::new(&limits, now);
+        for _ in 0..100_000 {
+            floods.answered(&limits);
+            floods.spend(Flood::Resets, &limits, now).unwrap();
+        }
+        let rest = (0..).take_while(|_| floods.spend(Flood::Resets, &limits, now).is_ok());
+        assert_eq!(rest.count(), 999);
+    }
+
+    #[test]
     fn h14_windows_are_paid_for_by_data() {
         let (limits, now) = (Limits::default(), Instant::now());
         let mut floods = Floods::new(&limits, now);
@@ -117,6 +140,7 @@ mod tests {
             floods.sent_data(&limits);
             floods.spend(Flood::Idle, &limits, now).unwrap();
             floods.spend(Flood::Idle, &limits, now).unwrap();
+            floods.spend(Flood::Control, &limits, now).unwrap();
         }
         let rest = (0..).take_while(|_| floods.spend(Flood::Idle, &limits, now).is_ok());
         assert!(rest.count() <= 10_000);

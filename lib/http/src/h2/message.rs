@@ -237,7 +237,7 @@ impl<'a> Builder<'a> {
         };
         let value = self.bytes(host);
         match self.head.authority() {
-            Some(authority) => authority == value,
+            Some(authority) => authority.eq_ignore_ascii_case(value),
             None if self.head.is_connect() => false,
             None if value.is_empty() => true,
             None if syntax::is_authority(value) => {

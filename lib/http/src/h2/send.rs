@@ -90,6 +90,7 @@ impl Connection {
         if final_answer {
             stream.sending = Sending::Body;
             stream.progress = now;
+            self.floods.answered(&self.limits);
         }
         self.write_head(id, head, end);
         if end {

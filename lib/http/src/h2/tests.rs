@@ -598,11 +598,15 @@ fn h14_floods_of_small_frames() {
     for (frame, flood, burst) in floods {
         let mut server = Peer::server();
         server.feed(get(1, 0));
-        let mut closed = None;
+        let (mut closed, mut written) = (None, 0);
         for count in 0..200_000 {
             let seen = server.feed(&frame);
             server.core.consume(server.now, StreamId(1), 1);
-            server.written();
+            written += server
+                .written()
+                .iter()
+                .map(|f| 9 + f.3.len())
+                .sum::<usize>();
             if let Some(Seen::Closed(fault)) = seen.last() {
                 closed = Some((count, *fault));
                 break;
@@ -611,6 +615,7 @@ fn h14_floods_of_small_frames() {
         let (count, fault) = closed.unwrap();
         assert_eq!(fault, Fault::Flood(flood), "{frame:?}");
         assert!(count <= burst, "{count}");
+        assert!(written <= 2 * count * frame.len() + 100, "{written}");
     }
 }
 
@@ -764,6 +769,44 @@ fn windows_grow_when_told() {
     for _ in 0..60 {
         assert_eq!(server.feed(data(1, 0, 16_384)).len(), 1);
     }
+}
+
+#[test]
+fn a_queue_grows_when_told() {
+    let mut server = Peer::server();
+    server.feed(get(1, END));
+    server.answer(1, false).unwrap();
+    server.core.grow_queue(StreamId(1), 1 << 20);
+    assert_eq!(server.send(1, 1 << 20, true).bytes, 1 << 20);
+}
+
+#[test]
+fn trailers_wait_for_the_data_before_them() {
+    let mut server = Peer::server();
+    server.feed(settings(&[(4, 10)]));
+    server.feed(get(1, END));
+    server.answer(1, false).unwrap();
+    server.send(1, 30, false);
+    let mut trailers = Head::new();
+    trailers.push(b"grpc-status", b"0").unwrap();
+    server
+        .core
+        .send_trailers(server.now, StreamId(1), &trailers)
+        .unwrap();
+    let kinds = |frames: Vec<(Kind, u8, u32, Vec<u8>)>| -> Vec<_> {
+        frames
+            .into_iter()
+            .map(|(kind, flags, ..)| (kind, flags))
+            .collect()
+    };
+    server.written();
+    assert_eq!(server.core.streams(), 1);
+    server.feed(window(1, 20));
+    assert_eq!(
+        kinds(server.written()),
+        [(Kind::Data, 0), (Kind::Headers, END | WHOLE)]
+    );
+    assert_eq!(server.core.streams(), 0);
 }
 
 #[test]

@@ -237,7 +237,7 @@ fn h16_the_table_of_pseudo_headers() {
     }
     for fine in [
         [("te", "trailers")],
-        [("host", "web")],
+        [("host", "WEB")],
         [("a", "")],
         [("content-length", "5")],
     ] {
