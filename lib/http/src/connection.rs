@@ -213,7 +213,8 @@ impl Connection {
 
     /// Sends bytes of a body, with `end` its last ones. All of them are taken
     /// if the source's window is no larger than the stream's queue and is
-    /// opened as [`Taken`] says.
+    /// opened as [`Taken`] says; but none before an HTTP/1 server has agreed to
+    /// a tunnel.
     ///
     /// # Errors
     /// [`Misuse`].

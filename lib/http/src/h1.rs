@@ -303,7 +303,9 @@ impl Connection {
     }
 
     fn write_deadline(&self) -> Option<(Instant, Fault)> {
-        let since = self.writing.filter(|_| self.wants_write())?;
+        // A tunnel's ends may be silent for as long as they like.
+        let counts = self.wants_write() && self.sending != Sending::Tunnel;
+        let since = self.writing.filter(|_| counts)?;
         let deadline = since.checked_add(self.limits.write_time)?;
         Some((deadline, Fault::WriteTimeout))
     }

@@ -62,7 +62,8 @@ pub struct Limits {
     pub body_time: Duration,
     /// Without any message. Default 15 minutes.
     pub idle_time: Duration,
-    /// Without the peer taking a byte of what waits for it. Default 60 s.
+    /// Without the peer taking a byte of what waits for it, on a connection or
+    /// on one of its streams; not on a tunnel. Default 60 s.
     pub write_time: Duration,
     /// Until SETTINGS are acknowledged. Default 10 s.
     pub settings_time: Duration,

@@ -180,6 +180,8 @@ impl Connection {
             Sending::Body(framing) => framing,
             Sending::Tunnel => Framing::UntilClose,
             Sending::Asked => return Ok(Taken::default()),
+            // It may become a tunnel yet.
+            Sending::Done if self.awaits_upgrade() => return Ok(Taken::default()),
             Sending::Idle | Sending::Head | Sending::Done => return Err(Misuse::Order),
         };
         let taken = bytes.len().min(self.capacity(stream));
@@ -283,6 +285,12 @@ impl Connection {
         };
         self.sending = Sending::Body(Framing::Length(left));
         Ok(())
+    }
+
+    /// A client's request to upgrade is out and not answered.
+    const fn awaits_upgrade(&self) -> bool {
+        let unanswered = matches!(self.receiving, Receiving::Head { .. });
+        matches!(self.role, Role::Client) && self.exchange.upgrade && unanswered
     }
 
     fn over_full(&self) -> usize {

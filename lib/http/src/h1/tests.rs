@@ -464,6 +464,7 @@ fn h12_a_websocket_turns_the_connection_into_bytes() {
     assert_eq!(server.head.upgrade(), Some(&b"websocket"[..]));
     let mut client = Peer::new(Role::Client, Limits::default());
     client.core.open(client.now, &server.head, true).unwrap();
+    assert_eq!(client.send("too early", false).unwrap().bytes, 0);
     let forwarded = client.written();
     let expected = "connection: upgrade\r\nupgrade: websocket\r\n";
     assert!(forwarded.contains(expected), "{forwarded}");
@@ -482,6 +483,10 @@ fn h12_a_websocket_turns_the_connection_into_bytes() {
             .starts_with("HTTP/1.1 101 Switching Protocols\r\n")
     );
     assert_eq!(server.feed("raw"), [data("raw", false)]);
+    server.send("later", false).unwrap();
+    assert!(!server.core.output(server.now).is_empty());
+    assert_eq!(server.core.next_deadline(), None);
+    server.written();
     server.send("bye", true).unwrap();
     assert_eq!(server.written(), "bye");
     assert!(server.core.wants_shutdown() && !server.core.is_over());

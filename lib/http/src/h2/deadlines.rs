@@ -85,7 +85,9 @@ impl Connection {
         let limits = self.limits.clone();
         let stands_still = |stream: &Stream| {
             let since = now.saturating_duration_since(stream.progress);
-            let unread = !stream.queue.is_empty() && since >= limits.write_time;
+            // A tunnel's ends may be silent for as long as they like.
+            let reads = stream.tunnel || stream.queue.is_empty();
+            let unread = !reads && since >= limits.write_time;
             let due = stream.remaining.is_some() && stream.receiving == Receiving::Body;
             let unsent = due && stream.receive_window > 0 && since >= limits.body_time;
             unread || (unsent && self.role == Role::Server)

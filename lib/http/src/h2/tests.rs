@@ -710,6 +710,27 @@ fn h15_a_stalled_reader_holds_one_queue_and_is_left_in_the_end() {
 }
 
 #[test]
+fn a_tunnel_may_be_silent() {
+    let mut server = Peer::server();
+    server.feed(settings(&[(4, 0)]));
+    let head = Head::request("CONNECT", "web:80", "").unwrap();
+    assert_eq!(
+        server
+            .feed(frame(Kind::Headers, WHOLE, 1, &block(&head)))
+            .len(),
+        1
+    );
+    server.answer(1, false).unwrap();
+    server.send(1, 1000, false);
+    server.written();
+    for _ in 0..100 {
+        server.now += Duration::from_secs(15);
+        server.core.on_deadline(server.now);
+    }
+    assert_eq!(server.feed(data(1, 0, 20)), [Seen::Data(1, 20, false)]);
+}
+
+#[test]
 fn h15_what_is_not_consumed_is_not_sent() {
     let mut server = Peer::server();
     server.feed(get(1, 0));
