@@ -98,8 +98,11 @@ pub enum Flood {
     /// DATA of a few bytes at a rate that no application has.
     TinyData,
     /// A header block in too many CONTINUATION frames, or too long
-    /// (CVE-2024-27316).
+    /// (CVE-2024-27316), or one that says far more than any head may.
     HeaderBlock,
+    /// Header blocks that become much more than they are, again and again
+    /// (CVE-2016-1544).
+    Expansion,
 }
 
 /// Why a connection ends.
@@ -314,6 +317,7 @@ impl Flood {
             Self::Idle => "flood_idle",
             Self::TinyData => "flood_tiny_data",
             Self::HeaderBlock => "flood_header_block",
+            Self::Expansion => "flood_expansion",
         }
     }
 }

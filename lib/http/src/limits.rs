@@ -53,6 +53,9 @@ pub struct Limits {
     /// DATA frames of fewer than 16 bytes: [burst, per second]. Default 100,000
     /// and 100,000.
     pub tiny_data_frames: [u32; 2],
+    /// What header blocks become beyond 64 times what they are: [burst, per
+    /// second], in bytes. Default 32 MiB and 32 MiB.
+    pub expanded_bytes: [u32; 2],
 
     /// From a head's first byte (for the first head: from the start) to its
     /// last. Default 10 s.
@@ -91,6 +94,7 @@ impl Default for Limits {
             control_frames: [1_000, 100],
             idle_frames: [10_000, 1_000],
             tiny_data_frames: [100_000, 100_000],
+            expanded_bytes: [32 * 1024 * 1024, 32 * 1024 * 1024],
             head_time: Duration::from_secs(10),
             body_time: Duration::from_secs(60),
             idle_time: Duration::from_secs(15 * 60),

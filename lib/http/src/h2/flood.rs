@@ -17,6 +17,7 @@ pub(crate) struct Floods {
     control: Bucket,
     idle: Bucket,
     tiny_data: Bucket,
+    expansion: Bucket,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,8 @@ struct Bucket {
 pub(crate) const TINY: usize = 16;
 /// WINDOW_UPDATEs and the like that one DATA frame of ours may bring about.
 const PER_DATA_FRAME: u32 = 4;
+/// How much shorter compression makes ordinary fields, at most.
+const COMPRESSION: usize = 64;
 
 impl Floods {
     pub(crate) const fn new(limits: &Limits, now: Instant) -> Self {
@@ -37,6 +40,7 @@ impl Floods {
             control: Bucket::new(limits.control_frames, now),
             idle: Bucket::new(limits.idle_frames, now),
             tiny_data: Bucket::new(limits.tiny_data_frames, now),
+            expansion: Bucket::new(limits.expanded_bytes, now),
         }
     }
 
@@ -52,13 +56,30 @@ impl Floods {
             Flood::Control => (&mut self.control, limits.control_frames),
             Flood::Idle => (&mut self.idle, limits.idle_frames),
             Flood::TinyData => (&mut self.tiny_data, limits.tiny_data_frames),
-            // Is bounded for each block by itself.
-            Flood::HeaderBlock => return Err(Fault::Flood(flood)),
+            // These are not counted one by one.
+            Flood::HeaderBlock | Flood::Expansion => return Err(Fault::Flood(flood)),
         };
-        if bucket.spend(rate, now) {
+        if bucket.spend(1, rate, now) {
             Ok(())
         } else {
             Err(Fault::Flood(flood))
+        }
+    }
+
+    /// Counts what a header block became beyond what compression brings.
+    pub(crate) fn expanded(
+        &mut self,
+        block: usize,
+        weight: usize,
+        limits: &Limits,
+        now: Instant,
+    ) -> Result<(), Fault> {
+        let excess = weight.saturating_sub(block.saturating_mul(COMPRESSION));
+        let excess = u32::try_from(excess).unwrap_or(u32::MAX);
+        if self.expansion.spend(excess, limits.expanded_bytes, now) {
+            Ok(())
+        } else {
+            Err(Fault::Flood(Flood::Expansion))
         }
     }
 
@@ -88,18 +109,19 @@ impl Bucket {
         self.tokens = self.tokens.saturating_add(tokens).min(burst);
     }
 
-    fn spend(&mut self, [burst, per_second]: [u32; 2], now: Instant) -> bool {
-        if self.tokens == 0 {
+    fn spend(&mut self, n: u32, [burst, per_second]: [u32; 2], now: Instant) -> bool {
+        if self.tokens < n {
             let elapsed = now.saturating_duration_since(self.filled).as_millis();
             let earned = elapsed.saturating_mul(u128::from(per_second)) / 1000;
-            self.tokens = u32::try_from(earned).unwrap_or(u32::MAX).min(burst);
-            if self.tokens == 0 {
-                return false;
+            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+            if earned > 0 {
+                self.earn(earned, [burst, per_second]);
+                self.filled = now;
             }
-            self.filled = now;
         }
-        self.tokens -= 1;
-        true
+        let left = self.tokens.checked_sub(n);
+        self.tokens = left.unwrap_or(self.tokens);
+        left.is_some()
     }
 }
 
@@ -113,8 +135,11 @@ mod tests {
     fn a_burst_and_then_a_rate() {
         let start = Instant::now();
         let mut bucket = Bucket::new([3, 10], start);
-        let spent =
-            |bucket: &mut Bucket, now| (0..100).take_while(|_| bucket.spend([3, 10], now)).count();
+        let spent = |bucket: &mut Bucket, now| {
+            (0..100)
+                .take_while(|_| bucket.spend(1, [3, 10], now))
+                .count()
+        };
         assert_eq!(spent(&mut bucket, start), 3);
         assert_eq!(spent(&mut bucket, start + Duration::from_millis(200)), 2);
         assert_eq!(spent(&mut bucket, start + Duration::from_secs(60)), 3);
@@ -130,6 +155,19 @@ mod tests {
         }
         let rest = (0..).take_while(|_| floods.spend(Flood::Resets, &limits, now).is_ok());
         assert_eq!(rest.count(), 999);
+    }
+
+    #[test]
+    fn h14_bombs_have_a_rate_and_large_cookies_have_none() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let mut floods = Floods::new(&limits, now);
+        let bombs = (0..).take_while(|_| floods.expanded(30, 64 * 1024, &limits, now).is_ok());
+        assert!(bombs.count() <= 530);
+        let mut floods = Floods::new(&limits, now);
+        for request in 0..100_000 {
+            let now = now + Duration::from_micros(100) * request;
+            floods.expanded(40, 4096, &limits, now).unwrap();
+        }
     }
 
     #[test]

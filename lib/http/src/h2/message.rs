@@ -32,6 +32,10 @@ pub(crate) struct Builder<'a> {
     verdict: Result<(), ResetReason>,
 }
 
+/// A block that says so many times what it may ends the connection; up to
+/// there the rest is read, and only its message refused.
+const HOPELESS: usize = 4;
+
 impl<'a> Builder<'a> {
     pub(crate) fn new(head: &'a mut Head, kind: Kind, limits: &Limits) -> Self {
         head.clear();
@@ -101,6 +105,17 @@ impl<'a> Builder<'a> {
         if self.verdict.is_err() {
             self.arena().truncate(start as usize);
         }
+    }
+
+    /// What the block says so far, as RFC 9113 §6.5.2 counts.
+    pub(crate) const fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Whether it says so much more than it may that nothing is worth going on
+    /// for.
+    pub(crate) const fn is_hopeless(&self) -> bool {
+        self.weight > self.max_weight.saturating_mul(HOPELESS)
     }
 
     /// Whether the message is one.

@@ -82,14 +82,14 @@ impl Connection {
                 Receiving::Head => self.answer(id, end, block, now, head),
                 Receiving::Body => self.trailers(id, end, block, now, head),
                 Receiving::Done => {
-                    let _ = self.decode(block, Kind::Trailers, head)?;
+                    let _ = self.decode(block, Kind::Trailers, now, head)?;
                     self.refuse_stream(id, ResetReason::StreamClosed, now)
                 }
             };
         }
         if !self.is_idle(id) {
             // On a stream that is over; the block counts all the same.
-            let _ = self.decode(block, Kind::Trailers, head)?;
+            let _ = self.decode(block, Kind::Trailers, now, head)?;
             return if self.is_forgotten(id) {
                 self.spend(Flood::Idle, now)?;
                 Ok(Outcome::Nothing)
@@ -107,10 +107,14 @@ impl Connection {
         &mut self,
         block: &[u8],
         kind: Kind,
+        now: Instant,
         head: &mut Head,
     ) -> Result<Result<(), ResetReason>, Fault> {
         let mut builder = Builder::new(head, kind, &self.limits);
         self.decoder.decode(block, &mut builder)?;
+        let weight = builder.weight();
+        self.floods
+            .expanded(block.len(), weight, &self.limits, now)?;
         Ok(builder.finish())
     }
 
@@ -123,7 +127,7 @@ impl Connection {
         head: &mut Head,
     ) -> Result<Outcome<'a>, Fault> {
         self.last_peer_stream = id;
-        let message = self.decode(block, Kind::Request, head)?;
+        let message = self.decode(block, Kind::Request, now, head)?;
         if matches!(self.leaving, Leaving::Final(last) if id > last) {
             // It was told that this stream is not served (RFC 9113 §6.8).
             self.forget(id);
@@ -204,7 +208,7 @@ impl Connection {
         now: Instant,
         head: &mut Head,
     ) -> Result<Outcome<'a>, Fault> {
-        if let Err(reason) = self.decode(block, Kind::Response, head)? {
+        if let Err(reason) = self.decode(block, Kind::Response, now, head)? {
             return self.refuse_stream(id, reason, now);
         }
         let most = self.limits.informational;
@@ -252,7 +256,7 @@ impl Connection {
         now: Instant,
         head: &mut Head,
     ) -> Result<Outcome<'a>, Fault> {
-        let message = self.decode(block, Kind::Trailers, head)?;
+        let message = self.decode(block, Kind::Trailers, now, head)?;
         let remaining = self.streams.get(id).and_then(|stream| stream.remaining);
         let fault = match (message, end, remaining) {
             (Err(reason), _, _) => Some(reason),

@@ -640,6 +640,37 @@ fn h14_continuation_flood() {
 }
 
 #[test]
+fn h14_small_blocks_that_become_large_have_a_rate() {
+    let mut server = Peer::server();
+    let field = |index: u8| {
+        let mut block = block(&Head::request("GET", "web", "/").unwrap());
+        block.extend([index; 15]);
+        block
+    };
+    // An entry of 4,000 bytes, then requests that name it 15 times.
+    let mut first = block(&Head::request("GET", "web", "/").unwrap());
+    first.extend_from_slice(b"\x40\x01k\x7f\xa1\x1e");
+    first.extend_from_slice(&[b'x'; 4000]);
+    assert_eq!(
+        server.feed(frame(Kind::Headers, WHOLE | END, 1, &first)),
+        [Seen::Head(1, true)]
+    );
+    server.answer(1, true).unwrap();
+    let mut closed = None;
+    for round in 1..2000 {
+        let stream = 2 * round + 1;
+        let seen = server.feed(frame(Kind::Headers, WHOLE | END, stream, &field(0xbe)));
+        if seen == [Seen::Closed(Fault::Flood(Flood::Expansion))] {
+            closed = Some(round);
+            break;
+        }
+        server.answer(stream, true).unwrap();
+        server.written();
+    }
+    assert!(closed.unwrap() < 600, "{closed:?}");
+}
+
+#[test]
 fn h14_a_client_that_reads_no_answers_gets_no_more() {
     let mut server = Peer::server();
     let mut stream = 1;

@@ -2,7 +2,7 @@
 
 use super::{huffman, table::Table};
 use crate::{
-    fault::Fault,
+    fault::{Fault, Flood},
     h2::message::Builder,
     head::{Span, name::NameId},
 };
@@ -48,6 +48,9 @@ impl Decoder {
                 continue;
             }
             fields = true;
+            if builder.is_hopeless() {
+                return Err(Fault::Flood(Flood::HeaderBlock));
+            }
             match first {
                 0x80.. => self.indexed(&mut input, builder)?,
                 0x40..0x80 => self.literal(&mut input, 6, Keep::Indexed, builder)?,

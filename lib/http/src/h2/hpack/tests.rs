@@ -145,11 +145,11 @@ fn h14_blocks_that_cannot_be_decoded() {
 #[test]
 fn h14_a_bomb_is_thrown_away_and_the_table_stays_right() {
     let mut decoder = Decoder::new();
-    // An entry of 4,000 bytes, then 60,000 references to it.
+    // An entry of 4,000 bytes, then 40 references to it.
     let mut bomb = bytes("40016b");
     bomb.extend([0x7f, 0xa1, 0x1e]);
     bomb.extend(vec![b'x'; 4000]);
-    bomb.extend(vec![0xbe; 60_000]);
+    bomb.extend(vec![0xbe; 40]);
     let refused = read(&mut decoder, Kind::Trailers, &bomb);
     assert_eq!(
         refused,
@@ -157,6 +157,13 @@ fn h14_a_bomb_is_thrown_away_and_the_table_stays_right() {
     );
     let after = read(&mut decoder, Kind::Trailers, &[0xbe]).unwrap();
     assert!(after.ends_with("xxx") && after.len() > 4000);
+}
+
+#[test]
+fn h14_a_bomb_that_goes_on_ends_the_connection() {
+    let endless = [&bytes("40016b0176")[..], &[0xbe; 60_000]].concat();
+    let refused = read(&mut Decoder::new(), Kind::Trailers, &endless);
+    assert_eq!(refused, Err("flood_header_block".to_owned()));
 }
 
 #[test]
