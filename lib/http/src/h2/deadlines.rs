@@ -1,0 +1,108 @@
+//! What may take how long.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    Connection, Ending, Leaving, Opening,
+    stream::{Receiving, Stream},
+};
+use crate::{
+    event::Role,
+    fault::{Code, Fault, ResetReason},
+};
+
+impl Connection {
+    /// How long the connection may go on as it is.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = self.deadlines().into_iter().flatten();
+        let inspection = (!self.streams.is_empty()).then_some(self.inspection);
+        deadlines
+            .map(|(deadline, _)| deadline)
+            .chain(inspection)
+            .min()
+    }
+
+    /// Acts on a deadline that has passed; one that has not is left alone.
+    pub(crate) fn on_deadline(&mut self, now: Instant) {
+        let passed = self
+            .deadlines()
+            .into_iter()
+            .flatten()
+            .find(|(deadline, _)| *deadline <= now);
+        match passed {
+            Some(_) if self.ending != Ending::No => self.ending = Ending::Abort,
+            Some((_, Fault::Finished)) => {
+                self.leave();
+                self.finish_if_last(now);
+            }
+            Some((_, fault)) => self.fail(fault, now),
+            None => {}
+        }
+        if self.inspection <= now {
+            self.inspect(now);
+        }
+    }
+
+    fn deadlines(&self) -> [Option<(Instant, Fault)>; 6] {
+        let limits = &self.limits;
+        let after = |since: Instant, time: Duration, fault| Some((since.checked_add(time)?, fault));
+        let unread = self
+            .writing
+            .filter(|_| self.wants_write())
+            .and_then(|since| after(since, limits.write_time, Fault::WriteTimeout));
+        if self.ending != Ending::No {
+            let written = !self.wants_write();
+            let linger = after(self.progress, limits.linger_time, Fault::Finished);
+            return [unread, linger.filter(|_| written), None, None, None, None];
+        }
+        let announced = match self.leaving {
+            Leaving::Announced(since) => after(since, limits.settings_time, Fault::Finished),
+            Leaving::No | Leaving::Final(_) => None,
+        };
+        let opening = self.opening != Opening::Done;
+        let unacknowledged = !self.settings_acknowledged;
+        [
+            opening
+                .then(|| after(self.started, limits.head_time, Fault::HeadTimeout))
+                .flatten(),
+            unacknowledged
+                .then(|| after(self.started, limits.settings_time, Fault::SettingsTimeout))
+                .flatten(),
+            self.incomplete
+                .and_then(|since| after(since, limits.head_time, Fault::HeadTimeout)),
+            self.streams
+                .is_empty()
+                .then(|| after(self.progress, limits.idle_time, Fault::Idle))
+                .flatten(),
+            unread,
+            announced,
+        ]
+    }
+
+    /// Resets streams that stand still through the peer: it does not read what
+    /// waits for it, or does not send what it has declared (H15, H17).
+    fn inspect(&mut self, now: Instant) {
+        let limits = self.limits.clone();
+        let stands_still = |stream: &Stream| {
+            let since = now.saturating_duration_since(stream.progress);
+            // A tunnel's ends may be silent for as long as they like.
+            let reads = stream.tunnel || stream.queue.is_empty();
+            let unread = !reads && since >= limits.write_time;
+            let due = stream.remaining.is_some() && stream.receiving == Receiving::Body;
+            let unsent = due && stream.receive_window > 0 && since >= limits.body_time;
+            unread || (unsent && self.role == Role::Server)
+        };
+        let still: Vec<u32> = self
+            .streams
+            .iter()
+            .filter(|s| stands_still(s))
+            .map(|s| s.id)
+            .collect();
+        for id in still {
+            self.reset_stream(id, Code::Cancel, now);
+            self.resets.push_back((id, ResetReason::Timeout));
+        }
+        let pause = limits.write_time.min(limits.body_time) / 4;
+        self.inspection = now.checked_add(pause).unwrap_or(now);
+    }
+}

@@ -1,0 +1,85 @@
+//! What the peer may send (RFC 9113 §5.2).
+
+use std::time::Instant;
+
+use super::{
+    Connection,
+    frame::{self, MAX_WINDOW},
+    stream::Receiving,
+};
+use crate::event::StreamId;
+
+impl Connection {
+    /// `n` bytes of a stream's data are no longer held by anybody.
+    pub(crate) fn consume(&mut self, now: Instant, stream: StreamId, n: usize) {
+        let Some(found) = self.streams.get_mut(stream.0) else {
+            return;
+        };
+        let n = n.min(found.unconsumed);
+        if found.receive_window <= 0 {
+            // The peer's time to send begins again.
+            found.progress = now;
+        }
+        found.unconsumed -= n;
+        found.credit = found
+            .credit
+            .saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        self.unconsumed = self.unconsumed.saturating_sub(n);
+        self.announce_stream_credit(stream.0);
+        self.announce_connection_credit();
+    }
+
+    /// Opens a stream's window again, when it is worth a frame.
+    pub(super) fn announce_stream_credit(&mut self, id: u32) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        let worth = stream.credit > 0 && stream.credit >= stream.window / 2;
+        if worth && stream.receiving != Receiving::Done {
+            stream.receive_window += i64::from(stream.credit);
+            frame::window_update(id, stream.credit, self.output.bytes());
+            stream.credit = 0;
+        }
+    }
+
+    pub(super) fn announce_connection_credit(&mut self) {
+        let worth = self.credit > 0 && self.credit >= self.window / 2;
+        if worth && self.unconsumed <= self.limits.connection_unconsumed {
+            self.receive_window += i64::from(self.credit);
+            frame::window_update(0, self.credit, &mut self.control);
+            self.credit = 0;
+        }
+    }
+
+    /// Lets the peer send more on a stream at once. Windows never shrink.
+    pub(crate) fn grow_window(&mut self, stream: StreamId, window: u32) {
+        let window = window.min(MAX_WINDOW as u32);
+        let Some(found) = self.streams.get_mut(stream.0) else {
+            return;
+        };
+        if window > found.window && found.receiving != Receiving::Done {
+            let more = window - found.window;
+            found.window = window;
+            found.receive_window += i64::from(more);
+            frame::window_update(stream.0, more, self.output.bytes());
+        }
+    }
+
+    /// Lets a stream's queue hold more.
+    pub(crate) fn grow_queue(&mut self, stream: StreamId, bytes: usize) {
+        if let Some(stream) = self.streams.get_mut(stream.0) {
+            stream.queue_bytes = stream.queue_bytes.max(bytes);
+        }
+    }
+
+    /// Lets the peer send more on all streams together.
+    pub(crate) fn grow_connection_window(&mut self, window: u32) {
+        let window = window.min(MAX_WINDOW as u32);
+        if window > self.window {
+            let more = window - self.window;
+            self.window = window;
+            self.receive_window += i64::from(more);
+            frame::window_update(0, more, &mut self.control);
+        }
+    }
+}

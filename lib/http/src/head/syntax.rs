@@ -1,0 +1,210 @@
+//! Which bytes may stand where (RFC 9110 §5, RFC 9112 §3, RFC 3986 §3).
+
+use memchr::memchr;
+
+const fn table(set: &[u8], alphanumeric: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = alphanumeric && (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut index = 0;
+    while index < set.len() {
+        table[set[index] as usize] = true;
+        index += 1;
+    }
+    table
+}
+
+/// RFC 9110 §5.6.2.
+static TOKEN: [bool; 256] = TOKEN_BYTES;
+const TOKEN_BYTES: [bool; 256] = table(b"!#$%&'*+-.^_`|~", true);
+static LOWER_TOKEN: [bool; 256] = without_upper(TOKEN_BYTES);
+/// RFC 3986 §3.2.2 without `sub-delims`: nobody's host name has them, and a
+/// comma there is how two values were made one.
+static HOST: [bool; 256] = table(b"-._~%", true);
+
+const fn without_upper(mut table: [bool; 256]) -> [bool; 256] {
+    let mut byte = b'A';
+    while byte <= b'Z' {
+        table[byte as usize] = false;
+        byte += 1;
+    }
+    table
+}
+
+fn all(bytes: &[u8], table: &[bool; 256]) -> bool {
+    bytes.iter().all(|byte| table[usize::from(*byte)])
+}
+
+/// A method or a field's name in any case.
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && all(bytes, &TOKEN)
+}
+
+/// A field's name as HTTP/2 has it: no upper case (RFC 9113 §8.2.1).
+pub(crate) fn is_lower_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && all(bytes, &LOWER_TOKEN)
+}
+
+/// A field's value without white space around it: no control character but the
+/// tab (RFC 9110 §5.5).
+pub(crate) fn is_value(bytes: &[u8]) -> bool {
+    let edge = |byte: Option<&u8>| !matches!(byte, Some(b' ' | b'\t'));
+    // Without a branch for each byte, so that many are looked at together.
+    let bad = |bad: bool, byte: &u8| bad | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f);
+    edge(bytes.first()) && edge(bytes.last()) && !bytes.iter().fold(false, bad)
+}
+
+/// `host` or `host:port`, without user information (RFC 9110 §4.2.4).
+pub(crate) fn is_authority(bytes: &[u8]) -> bool {
+    let (host, rest) = if bytes.first() == Some(&b'[') {
+        let Some(end) = memchr(b']', bytes) else {
+            return false;
+        };
+        let (literal, rest) = bytes.split_at(end + 1);
+        if !is_ip_literal(literal) {
+            return false;
+        }
+        (literal, rest)
+    } else {
+        let end = memchr(b':', bytes).unwrap_or(bytes.len());
+        let (host, rest) = bytes.split_at(end);
+        if !all(host, &HOST) {
+            return false;
+        }
+        (host, rest)
+    };
+    !host.is_empty() && is_port(rest)
+}
+
+fn is_ip_literal(bracketed: &[u8]) -> bool {
+    let inner = bracketed.get(1..bracketed.len() - 1).unwrap_or_default();
+    let allowed = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.');
+    !inner.is_empty() && inner.iter().all(allowed)
+}
+
+/// Nothing, or `:` and a number that fits a port (an empty one is the default
+/// port, RFC 3986 §3.2.3).
+fn is_port(bytes: &[u8]) -> bool {
+    match bytes {
+        [] | [b':'] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && number(digits).is_some_and(|n| n <= 65_535),
+        _ => false,
+    }
+}
+
+/// `host:port`, as CONNECT has it (RFC 9112 §3.2.3): the port is not optional.
+pub(crate) fn has_port(authority: &[u8]) -> bool {
+    let colon = authority.iter().rposition(|byte| *byte == b':');
+    colon.is_some_and(|at| number(&authority[at + 1..]).is_some())
+}
+
+/// An absolute path with its query; no fragment, no space, no control
+/// character. Bytes outside ASCII do not belong there, yet clients send them,
+/// and they cannot be mistaken for anything.
+pub(crate) fn is_path(bytes: &[u8]) -> bool {
+    let bad = |bad: bool, byte: &u8| bad | (*byte <= b' ') | (*byte == 0x7f) | (*byte == b'#');
+    bytes.first() == Some(&b'/') && !bytes.iter().fold(false, bad)
+}
+
+/// RFC 3986 §3.1.
+pub(crate) fn is_scheme(bytes: &[u8]) -> bool {
+    let inner = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    bytes.first().is_some_and(u8::is_ascii_alphabetic) && bytes.iter().all(inner)
+}
+
+/// `1*DIGIT`, nothing else (RFC 9110 §8.6): no sign, list, space or prefix.
+pub(crate) fn number(digits: &[u8]) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    let digit = |value: u64, byte: &u8| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        value.checked_mul(10)?.checked_add(digit)
+    };
+    digits.iter().try_fold(0, digit)
+}
+
+/// The elements of a comma-separated list, without the empty ones
+/// (RFC 9110 §5.6.1).
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let elements = value.split(|byte| *byte == b',').map(trim);
+    elements.filter(|element| !element.is_empty())
+}
+
+/// `value` without spaces and tabs around it, which is all the white space that
+/// fields know.
+pub(crate) fn trim(value: &[u8]) -> &[u8] {
+    let white = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let start = value.iter().position(white).unwrap_or(value.len());
+    let end = value.iter().rposition(white).map_or(start, |last| last + 1);
+    &value[start..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn h4_authorities() {
+        for good in [
+            "a",
+            "web.shop:80",
+            "a_b",
+            "1.2.3.4:0",
+            "[::1]",
+            "[fd00::1]:443",
+            "a:",
+        ] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "", ":80", "a b", "a,b", "u@a", "a:b", "a:1:2", "a:65536", "a:123456", "a/b", "a?b",
+            "a#b", "[::1", "[]", "[::1]x", "[g::]", "a\0", "a\\b", "a:+1", "http://a",
+        ] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+        assert!(has_port(b"a:1") && has_port(b"[::1]:1"));
+        assert!(!has_port(b"a") && !has_port(b"[::1]") && !has_port(b"a:"));
+    }
+
+    #[test]
+    fn h2_numbers() {
+        let bad = [
+            "",
+            "+5",
+            "-5",
+            "5,5",
+            " 5",
+            "0x5",
+            "5a",
+            "18446744073709551616",
+        ];
+        for bad in bad {
+            assert_eq!(number(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(number(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(number(b"007"), Some(7));
+    }
+
+    #[test]
+    fn h3_values_and_names() {
+        for bad in ["a\0", "a\rb", "a\nb", "\u{7f}", " a", "a ", "\ta"] {
+            assert!(!is_value(bad.as_bytes()), "{bad:?}");
+        }
+        for good in ["", "a", "a\tb", "caf\u{e9}"] {
+            assert!(is_value(good.as_bytes()), "{good:?}");
+        }
+        assert!(!is_token(b"") && !is_token(b"a b") && !is_token(b"a:") && is_token(b"A-1"));
+        assert!(!is_lower_token(b"A") && is_lower_token(b"a-1"));
+    }
+
+    #[test]
+    fn lists_lose_empty_elements() {
+        let elements: Vec<_> = list(b" a,,\tb ,").collect();
+        assert_eq!(elements, [b"a", b"b"]);
+        assert_eq!(trim(b" \t "), b"");
+    }
+}

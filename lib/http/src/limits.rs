@@ -1,0 +1,106 @@
+//! What a connection bears, in one place. Everything here can be set.
+
+use std::time::Duration;
+
+/// Bounds and deadlines of one connection. Sizes are in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Lines of fields in a head or in trailers (cookie crumbs of HTTP/2 are
+    /// one). At most 128. Default 100; more is 431.
+    pub head_lines: usize,
+    /// All fields of a head together; for HTTP/2 as RFC 9113 §6.5.2 counts, and
+    /// also what a header block may weigh encoded. Default 64 KiB; more is 431.
+    pub head_bytes: usize,
+    /// A request's target. Default 64 KiB; more is 414.
+    pub target_bytes: usize,
+    /// Chunk extensions of one body. Default 8 KiB.
+    pub chunk_extension_bytes: usize,
+    /// Trailers, in HTTP/1. Default 16 KiB.
+    pub trailer_bytes: usize,
+    /// 1xx answers to one request. Default 32.
+    pub informational: u8,
+
+    /// How much data may be in the output buffer: what does not fit waits in
+    /// its stream's queue, so that streams get fair turns. Default 64 KiB.
+    pub output_bytes: usize,
+    /// How much one stream's queue takes. Default 64 KiB.
+    pub queue_bytes: usize,
+    /// How much a peer may send on a stream before it is consumed, at first.
+    /// Default 65,535.
+    pub stream_window: u32,
+    /// How much a peer may send on an HTTP/2 connection before we have read it,
+    /// at first. Default 1 MiB.
+    pub connection_window: u32,
+    /// How much of an HTTP/2 connection's data may wait to be consumed before
+    /// the peer has to stop on all streams. Default 16 MiB.
+    pub connection_unconsumed: usize,
+    /// Streams that the peer may have open. Default 256.
+    pub streams: u32,
+    /// Frames of one header block. Default 32.
+    pub header_block_frames: u16,
+
+    /// Streams that end before their answer has begun, by the peer's RST_STREAM
+    /// or its mistake: [burst, per second]. Each answer pays for one more; the
+    /// burst is for a client that leaves with all its streams open. Default 1,000
+    /// and 100.
+    pub resets: [u32; 2],
+    /// PING and SETTINGS: [burst, per second]. Each DATA frame that we send pays
+    /// for one more. Default 1,000 and 100.
+    pub control_frames: [u32; 2],
+    /// WINDOW_UPDATE and frames that change nothing: [burst, per second]. Each
+    /// DATA frame that we send pays for four more. Default 10,000 and 1,000.
+    pub idle_frames: [u32; 2],
+    /// DATA frames of fewer than 16 bytes: [burst, per second]. Default 100,000
+    /// and 100,000.
+    pub tiny_data_frames: [u32; 2],
+    /// What header blocks become beyond 64 times what they are: [burst, per
+    /// second], in bytes. Default 32 MiB and 32 MiB.
+    pub expanded_bytes: [u32; 2],
+
+    /// From a head's first byte (for the first head: from the start) to its
+    /// last. Default 10 s.
+    pub head_time: Duration,
+    /// Without a byte of a request's body that is due and could be taken.
+    /// Default 60 s.
+    pub body_time: Duration,
+    /// Without any message. Default 15 minutes.
+    pub idle_time: Duration,
+    /// Without the peer taking a byte of what waits for it, on a connection or
+    /// on one of its streams; not on a tunnel. Default 60 s.
+    pub write_time: Duration,
+    /// Until SETTINGS are acknowledged. Default 10 s.
+    pub settings_time: Duration,
+    /// From our last byte until the peer closes as well. Default 2 s.
+    pub linger_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_lines: 100,
+            head_bytes: 64 * 1024,
+            target_bytes: 64 * 1024,
+            chunk_extension_bytes: 8 * 1024,
+            trailer_bytes: 16 * 1024,
+            informational: 32,
+            output_bytes: 64 * 1024,
+            queue_bytes: 64 * 1024,
+            stream_window: 65_535,
+            connection_window: 1024 * 1024,
+            connection_unconsumed: 16 * 1024 * 1024,
+            streams: 256,
+            header_block_frames: 32,
+            resets: [1_000, 100],
+            control_frames: [1_000, 100],
+            idle_frames: [10_000, 1_000],
+            tiny_data_frames: [100_000, 100_000],
+            expanded_bytes: [32 * 1024 * 1024, 32 * 1024 * 1024],
+            head_time: Duration::from_secs(10),
+            body_time: Duration::from_secs(60),
+            idle_time: Duration::from_secs(15 * 60),
+            write_time: Duration::from_secs(60),
+            settings_time: Duration::from_secs(10),
+            linger_time: Duration::from_secs(2),
+        }
+    }
+}
