@@ -98,9 +98,10 @@ fn without<'a>(
 }
 
 /// The pods of an application that run and are not about to end.
-fn pods(cluster: &Cluster, app: &str) -> Vec<String> {
+fn pods(cluster: &Cluster, namespace: &str, app: &str) -> Vec<String> {
     let label = format!("app={app}");
-    let listed = cluster.kubectl(&["get", "pods", "-A", "-l", &label, "-o", "json"]);
+    let get = ["-n", namespace, "get", "pods", "-l", &label, "-o", "json"];
+    let listed = cluster.kubectl(&get);
     let listed: Value = serde_json::from_str(&listed.expect("pods")).expect("JSON");
     let pods = listed["items"].as_array().expect("a list").iter();
     pods.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
@@ -117,7 +118,7 @@ fn frozen<'a>(
     container: &'static str,
 ) -> Box<dyn Fn() -> Mend<'a> + 'a> {
     Box::new(move || {
-        let faults: Vec<Fault> = pods(cluster, app)
+        let faults: Vec<Fault> = pods(cluster, namespace, app)
             .iter()
             .map(|pod| {
                 let container = Container {
