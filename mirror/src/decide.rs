@@ -15,8 +15,8 @@ use crate::{
     introduction::observe,
     local::Objects,
     mirror::ServiceName,
-    plan::{Action, Conflict, Plan, owned_by, plan},
-    removal::{Answerer, CONFIRMATION, Doubt, Removals},
+    plan::{Action, Conflict, Plan, owned_by, plan, removals},
+    removal::{Answerer, CONFIRMATION, Doubt, Removals, Said},
     status::{Findings, Reachable, Synced, TakenName},
 };
 
@@ -122,12 +122,15 @@ fn mirrors(memory: &mut Memory, link: &Link, objects: &Objects, feed: &Feed) -> 
         Ok(cluster) => cluster,
         Err(error) => return quiet(Synced::InvalidLink(format!("spec.cluster: {error}"))),
     };
+    let forbidden = || forbidden(link, objects, &link_uid);
     let Some(received) = &feed.received else {
-        return quiet(Synced::Waiting).known(memory);
+        return quiet(Synced::Waiting).known(memory).with(forbidden(), None);
     };
     if is_stranger(memory, received) {
         let uid = received.snapshot.cluster_uid.clone();
-        let mut decision = quiet(Synced::AnotherCluster(uid)).known(memory);
+        let mut decision = quiet(Synced::AnotherCluster(uid))
+            .known(memory)
+            .with(forbidden(), None);
         decision.ask_again = Some(received.at + CONFIRMATION);
         return decision;
     }
@@ -146,8 +149,18 @@ fn mirrors(memory: &mut Memory, link: &Link, objects: &Objects, feed: &Feed) -> 
         Some(taken(objects, &outcome.plan.conflicts)),
     );
     decision.findings.refused = Some(outcome.refused.len() + received.snapshot.left_out);
-    decision.ask_again = (outcome.held > 0).then(|| received.at + CONFIRMATION);
+    let last = received.at.max(received.changed);
+    decision.ask_again = (outcome.held > 0).then(|| last + CONFIRMATION);
     decision
+}
+
+/// Takes away what this cluster's own Link forbids: that needs no word of the
+/// peer.
+fn forbidden(link: &Link, objects: &Objects, link_uid: &str) -> Vec<Action> {
+    let allowed = &link.spec.namespaces;
+    removals(link_uid, objects.services(), |name| {
+        desired::is_forbidden(allowed, &name.namespace)
+    })
 }
 
 /// Whether the link brings anything here.
@@ -237,12 +250,16 @@ impl Sides<'_> {
         let desired = desired::desired(&importer, &self.received.snapshot);
         let missing: BTreeSet<ServiceName> = held_now
             .iter()
-            .filter(|name| !desired.mirrors.contains_key(name) && !desired.forbidden.contains(name))
+            .filter(|name| !desired.mirrors.contains_key(name))
+            .filter(|name| !desired::is_forbidden(&self.link.spec.namespaces, &name.namespace))
             .cloned()
             .collect();
         let removals = if self.is_alive {
-            let total = held_now.len();
-            memory.doubt.removals(missing, total, self.received.at)
+            let said = Said {
+                at: self.received.at,
+                changed: self.received.changed,
+            };
+            memory.doubt.removals(missing, held_now.len(), said)
         } else {
             // Another leader may have heard of them since.
             Removals::none(missing)

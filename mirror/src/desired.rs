@@ -38,9 +38,6 @@ pub(crate) struct Desired {
     pub(crate) mirrors: BTreeMap<ServiceName, Mirror>,
     /// Exported Services that have no mirror here, and why.
     pub(crate) refused: Vec<Refused>,
-    /// Mirrors that this cluster's own rules forbid now: they go without
-    /// waiting for a second word of the peer.
-    pub(crate) forbidden: BTreeSet<ServiceName>,
 }
 
 /// An exported Service without a mirror.
@@ -85,26 +82,14 @@ pub(crate) fn desired(importer: &Importer<'_>, snapshot: &Snapshot) -> Desired {
             Ok(())
         });
         if let Err(reason) = outcome {
-            desired.refuse(importer, export, reason);
+            desired.refused.push(Refused {
+                remote: format!("{}/{}", export.namespace, export.name),
+                reason,
+            });
         }
     }
     apply_quota(importer, &mut desired);
     desired
-}
-
-impl Desired {
-    fn refuse(&mut self, importer: &Importer<'_>, export: &Export, reason: Refusal) {
-        if reason.is_local()
-            && let Ok(name) = importer.cluster.mirror_name(&export.name)
-        {
-            self.forbidden
-                .insert(ServiceName::new(&export.namespace, &name));
-        }
-        self.refused.push(Refused {
-            remote: format!("{}/{}", export.namespace, export.name),
-            reason,
-        });
-    }
 }
 
 fn mirror(importer: &Importer<'_>, export: &Export) -> Result<(ServiceName, Mirror), Refusal> {
@@ -129,17 +114,31 @@ fn check_namespace(importer: &Importer<'_>, namespace: &str) -> Result<(), Refus
     if !is_dns_label(namespace) {
         return Err(Refusal::NamespaceName);
     }
-    if namespace.starts_with("kube-") || namespace.starts_with("mesh-") {
+    if is_the_cluster_s(namespace) {
         return Err(Refusal::NamespaceForbidden);
     }
-    let all = importer.allowed.is_empty();
-    if !all && !importer.allowed.iter().any(|allowed| allowed == namespace) {
+    if !is_allowed(importer.allowed, namespace) {
         return Err(Refusal::NamespaceNotAllowed);
     }
     if !importer.namespaces.contains(namespace) {
         return Err(Refusal::NamespaceMissing);
     }
     Ok(())
+}
+
+/// Whether this cluster's own rules leave no mirror in a namespace, whatever the
+/// peer says.
+pub(crate) fn is_forbidden(allowed: &[String], namespace: &str) -> bool {
+    is_the_cluster_s(namespace) || !is_allowed(allowed, namespace)
+}
+
+fn is_the_cluster_s(namespace: &str) -> bool {
+    namespace.starts_with("kube-") || namespace.starts_with("mesh-")
+}
+
+/// `allowed` are those that the Link lists; all, if it lists none.
+fn is_allowed(allowed: &[String], namespace: &str) -> bool {
+    allowed.is_empty() || allowed.iter().any(|one| one == namespace)
 }
 
 /// Takes away what is over the quota; mirrors that exist are the last to go.
@@ -156,21 +155,6 @@ fn apply_quota(importer: &Importer<'_>, desired: &mut Desired) {
                 remote: mirror.remote,
                 reason: Refusal::Quota(importer.quota),
             });
-        }
-    }
-}
-
-impl Refusal {
-    /// Whether this cluster's owner said so, and not the peer.
-    const fn is_local(&self) -> bool {
-        match self {
-            Self::NamespaceForbidden | Self::NamespaceNotAllowed => true,
-            Self::NamespaceName
-            | Self::NamespaceMissing
-            | Self::Name(_)
-            | Self::Offer(_)
-            | Self::Twice
-            | Self::Quota(_) => false,
         }
     }
 }

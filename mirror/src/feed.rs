@@ -39,6 +39,8 @@ pub(crate) struct Received {
     pub(crate) snapshot: Snapshot,
     /// When it said all of it: single changes may have come since.
     pub(crate) at: Instant,
+    /// When something of it was new.
+    pub(crate) changed: Instant,
 }
 
 /// Whether a feed is alive.
@@ -103,6 +105,7 @@ async fn listen(
     again: &Notify,
 ) -> Outcome {
     let mut had_answer = false;
+    let mut has_content = false;
     let mut client = ExportsClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
     assembly.begin();
     let request = ExportedServicesRequest {
@@ -126,7 +129,9 @@ async fn listen(
                 let start = Instant::now();
                 match assembly.take(update.update) {
                     Ok(step) => {
-                        if publish(feed, step) {
+                        has_content |= step != Step::Alive;
+                        // Before that, what is known may be older than the peer.
+                        if has_content && publish(feed, step) {
                             // What is not read waits in buffers and grows old
                             // there, so a pause is as long as the work: half of
                             // the time.
@@ -146,21 +151,32 @@ async fn listen(
 /// Says whether there is something new to look at.
 fn publish(feed: &watch::Sender<Feed>, step: Step) -> bool {
     let known = feed.borrow().received.clone();
+    let now = Instant::now();
     let received = match (step, known) {
         (Step::Alive, _) | (Step::Confirmed, None) => None,
-        (Step::Complete(snapshot), _) | (Step::Changed(snapshot), None) => {
-            Some((snapshot, Instant::now()))
-        }
-        (Step::Changed(snapshot), Some(known)) => Some((snapshot, known.at)),
-        (Step::Confirmed, Some(known)) => Some((known.snapshot.clone(), Instant::now())),
+        (Step::Complete(snapshot), _) | (Step::Changed(snapshot), None) => Some(Received {
+            snapshot,
+            at: now,
+            changed: now,
+        }),
+        (Step::Changed(snapshot), Some(known)) => Some(Received {
+            snapshot,
+            at: known.at,
+            changed: now,
+        }),
+        (Step::Confirmed, Some(known)) => Some(Received {
+            snapshot: known.snapshot.clone(),
+            at: now,
+            changed: known.changed,
+        }),
     };
-    let Some((snapshot, at)) = received else {
+    let Some(received) = received else {
         set_health(feed, Health::Alive);
         return false;
     };
-    debug!(services = snapshot.services.len(), "the feed");
+    debug!(services = received.snapshot.services.len(), "the feed");
     feed.send_modify(|feed| {
-        feed.received = Some(Arc::new(Received { snapshot, at }));
+        feed.received = Some(Arc::new(received));
         feed.health = Health::Alive;
     });
     true

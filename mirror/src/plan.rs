@@ -117,6 +117,18 @@ pub(crate) fn orphans(
         .collect()
 }
 
+/// What to do so that the link has none of those mirrors any more.
+pub(crate) fn removals(
+    link_uid: &str,
+    actual: &BTreeMap<ServiceName, Actual>,
+    unwanted: impl Fn(&ServiceName) -> bool,
+) -> Vec<Action> {
+    owned_by(actual, link_uid)
+        .filter(|(name, _)| unwanted(name))
+        .filter_map(|(name, owned)| delete(name, owned))
+        .collect()
+}
+
 /// The Services that the link has.
 pub(crate) fn owned_by<'a>(
     actual: &'a BTreeMap<ServiceName, Actual>,

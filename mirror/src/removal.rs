@@ -33,6 +33,15 @@ pub(crate) enum Answerer {
     Stranger,
 }
 
+/// When a peer said something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Said {
+    /// When all of it.
+    pub(crate) at: Instant,
+    /// When something of it was new: a difference may come long after all else.
+    pub(crate) changed: Instant,
+}
+
 /// What becomes of the mirrors that a snapshot does not want.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Removals {
@@ -79,17 +88,17 @@ impl Doubt {
         }
     }
 
-    /// Divides `missing`, the mirrors that the snapshot received at `received`
-    /// does not want, of the `total` that exist.
+    /// Divides `missing`, the mirrors that what was `said` does not want, of the
+    /// `total` that exist.
     pub(crate) fn removals(
         &mut self,
         missing: BTreeSet<ServiceName>,
         total: usize,
-        received: Instant,
+        said: Said,
     ) -> Removals {
         self.missing.retain(|name, _| missing.contains(name));
         for name in &missing {
-            self.missing.entry(name.clone()).or_insert(received);
+            self.missing.entry(name.clone()).or_insert(said.changed);
         }
         if is_believed_at_once(missing.len(), total) {
             return Removals {
@@ -99,7 +108,7 @@ impl Doubt {
         }
         let confirmed = |name: &ServiceName| {
             let since = self.missing.get(name);
-            since.is_some_and(|since| received.duration_since(*since) >= CONFIRMATION)
+            since.is_some_and(|since| said.at.duration_since(*since) >= CONFIRMATION)
         };
         let (now, held) = missing.into_iter().partition(confirmed);
         Removals { now, held }
@@ -127,6 +136,11 @@ mod tests {
         (0..count).map(name).collect()
     }
 
+    /// A complete snapshot of this moment.
+    const fn complete(at: Instant) -> Said {
+        Said { at, changed: at }
+    }
+
     fn after(start: Instant, seconds: u64) -> Instant {
         start + Duration::from_secs(seconds)
     }
@@ -143,7 +157,7 @@ mod tests {
             (21, 100, false),
         ] {
             let now = Instant::now();
-            let removals = Doubt::default().removals(names(missing), total, now);
+            let removals = Doubt::default().removals(names(missing), total, complete(now));
             assert_eq!(removals.held.is_empty(), believed, "{missing} of {total}");
             assert_eq!(removals.now.is_empty(), !believed, "{missing} of {total}");
         }
@@ -153,13 +167,22 @@ mod tests {
     fn m6_an_empty_feed_is_believed_when_it_is_still_empty_a_minute_later() {
         let mut doubt = Doubt::default();
         let start = Instant::now();
-        assert_eq!(doubt.removals(names(10), 10, start).held.len(), 10);
         assert_eq!(
-            doubt.removals(names(10), 10, after(start, 59)).held.len(),
+            doubt.removals(names(10), 10, complete(start)).held.len(),
             10
         );
         assert_eq!(
-            doubt.removals(names(10), 10, after(start, 60)).now.len(),
+            doubt
+                .removals(names(10), 10, complete(after(start, 59)))
+                .held
+                .len(),
+            10
+        );
+        assert_eq!(
+            doubt
+                .removals(names(10), 10, complete(after(start, 60)))
+                .now
+                .len(),
             10
         );
     }
@@ -169,17 +192,34 @@ mod tests {
         let mut doubt = Doubt::default();
         let received = Instant::now();
         for _ in 0..100 {
-            assert_eq!(doubt.removals(names(10), 10, received).now.len(), 0);
+            assert_eq!(
+                doubt.removals(names(10), 10, complete(received)).now.len(),
+                0
+            );
         }
+    }
+
+    #[test]
+    fn m6_a_difference_counts_from_when_it_came_and_not_from_the_last_snapshot() {
+        let mut doubt = Doubt::default();
+        let start = Instant::now();
+        let changed = after(start, 3600);
+        let mut removals = |at| {
+            let said = Said { at, changed };
+            doubt.removals(names(10), 10, said).held.len()
+        };
+        assert_eq!(removals(start), 10);
+        assert_eq!(removals(after(changed, 1)), 10, "confirmed too soon");
+        assert_eq!(removals(after(changed, 60)), 0);
     }
 
     #[test]
     fn m6_a_service_that_came_back_starts_again() {
         let mut doubt = Doubt::default();
         let start = Instant::now();
-        doubt.removals(names(10), 10, start);
-        doubt.removals(BTreeSet::new(), 10, after(start, 30));
-        let removals = doubt.removals(names(10), 10, after(start, 60));
+        doubt.removals(names(10), 10, complete(start));
+        doubt.removals(BTreeSet::new(), 10, complete(after(start, 30)));
+        let removals = doubt.removals(names(10), 10, complete(after(start, 60)));
         assert_eq!(removals.held.len(), 10);
     }
 

@@ -6,9 +6,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use mesh_proto::v1::{
     ExportedEndpoints, ExportedEndpointsDelta, exported_endpoints_update::Update,
 };
+use prost::Message as _;
 
 /// More than any Service has: nothing is kept of a peer that says so much.
 const MOST_ENDPOINTS: usize = 20_000;
+/// What one message may hold: differences come to no more than that.
+const MOST_BYTES: usize = 4 << 20;
+/// Ports of one Service, or of one endpoint: they take more memory than bytes.
+const MOST_PORTS: usize = 250;
 
 /// What was said last, kept from stream to stream.
 #[derive(Debug, Default)]
@@ -21,8 +26,8 @@ pub(super) enum Misfit {
     Base,
     #[error("a difference that contradicts itself")]
     Contradiction,
-    #[error("more than {MOST_ENDPOINTS} endpoints of one Service")]
-    TooMany,
+    #[error("more of one Service than is kept")]
+    TooMuch,
 }
 
 impl Known {
@@ -96,15 +101,18 @@ fn changed(
 }
 
 fn bounded(all: ExportedEndpoints) -> Result<ExportedEndpoints, Misfit> {
-    if all.endpoints.len() > MOST_ENDPOINTS || all.identities.len() > MOST_ENDPOINTS {
-        return Err(Misfit::TooMany);
-    }
-    Ok(all)
+    let mut ports = all.endpoints.iter().map(|endpoint| endpoint.ports.len());
+    let is_bounded = all.endpoints.len() <= MOST_ENDPOINTS
+        && all.identities.len() <= MOST_ENDPOINTS
+        && all.ports.len() <= MOST_PORTS
+        && ports.all(|ports| ports <= MOST_PORTS)
+        && all.encoded_len() <= MOST_BYTES;
+    is_bounded.then_some(all).ok_or(Misfit::TooMuch)
 }
 
 #[cfg(test)]
 mod tests {
-    use mesh_proto::v1::{ExportedEndpoint, Heartbeat, Unchanged};
+    use mesh_proto::v1::{ExportedEndpoint, ExportedEndpointPort, Heartbeat, Unchanged};
 
     use super::*;
 
@@ -177,12 +185,38 @@ mod tests {
             (delta("1", &[4], &[9], 4), Misfit::Contradiction),
             (delta("1", &[4], &[], 3), Misfit::Contradiction),
             (unchanged("0"), Misfit::Base),
-            (all("2", 0..=MOST_ENDPOINTS as u64), Misfit::TooMany),
+            (all("2", 0..=MOST_ENDPOINTS as u64), Misfit::TooMuch),
         ] {
             let mut known = known();
             assert_eq!(known.take(bad.clone()).unwrap_err(), expected, "{bad:?}");
             assert_eq!(known.version(), "");
         }
+    }
+
+    #[test]
+    fn differences_do_not_add_up_to_more_than_one_message_holds() {
+        let mut known = known();
+        let large = |id: u64, base: &str, version: &str| {
+            Some(Update::Delta(ExportedEndpointsDelta {
+                base: base.into(),
+                version: version.into(),
+                changed: vec![ExportedEndpoint {
+                    zone: "z".repeat(MOST_BYTES / 2),
+                    ..endpoint(id)
+                }],
+                removed: Vec::new(),
+                endpoints: u32::try_from(id).unwrap(),
+            }))
+        };
+        known.take(large(4, "1", "2")).unwrap();
+        assert_eq!(known.take(large(5, "2", "3")), Err(Misfit::TooMuch));
+        let mut ports = ExportedEndpoints::default();
+        ports.endpoints.push(ExportedEndpoint {
+            ports: vec![ExportedEndpointPort::default(); MOST_PORTS + 1],
+            ..endpoint(1)
+        });
+        let said = known.take(Some(Update::Endpoints(ports)));
+        assert_eq!(said, Err(Misfit::TooMuch));
     }
 
     #[test]

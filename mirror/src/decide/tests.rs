@@ -61,7 +61,11 @@ fn feed(cluster_uid: &str, services: &[&str], at: Instant) -> Feed {
         ..Snapshot::default()
     };
     Feed {
-        received: Some(Arc::new(Received { snapshot, at })),
+        received: Some(Arc::new(Received {
+            snapshot,
+            at,
+            changed: at,
+        })),
         health: Health::Alive,
     }
 }
@@ -266,6 +270,14 @@ fn m3_what_the_link_forbids_from_now_on_goes_at_once() {
     let feed = feed("east-uid", &TEN, Instant::now());
     let decision = decide(&mut Memory::default(), &narrowed, &cluster(&TEN), &feed);
     assert_eq!(deletions(&decision), 10);
+    // That needs no word of the peer.
+    let silent = Feed::default();
+    let decision = decide(&mut Memory::default(), &narrowed, &cluster(&TEN), &silent);
+    assert_eq!(deletions(&decision), 10);
+    let mut memory = Memory::default();
+    memory.cluster_uid = Some("another".into());
+    let decision = decide(&mut memory, &narrowed, &cluster(&TEN), &feed);
+    assert_eq!(deletions(&decision), 10);
 }
 
 #[test]
@@ -319,7 +331,11 @@ fn introducing(cluster_uid: &str, at: Instant) -> Feed {
         introduction: Introduction::new(None, vec!["192.0.2.9".into()]),
         ..feed.received.as_ref().unwrap().snapshot.clone()
     };
-    feed.received = Some(Arc::new(Received { snapshot, at }));
+    feed.received = Some(Arc::new(Received {
+        snapshot,
+        at,
+        changed: at,
+    }));
     feed
 }
 

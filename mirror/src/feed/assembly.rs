@@ -61,8 +61,8 @@ pub(super) enum Misfit {
     Count,
     #[error("the end of a snapshot that has not begun")]
     NotBegun,
-    #[error("more than {MOST_SERVICES} Services")]
-    TooMany,
+    #[error("more than {MOST_SERVICES} Services, or names of more than {MOST_BYTES} bytes")]
+    TooMuch,
     #[error("so many Services gone at once that a complete snapshot has to say so")]
     MassRemoval,
 }
@@ -175,8 +175,13 @@ impl Content {
 }
 
 fn within_bounds(content: &Content) -> Result<(), Misfit> {
-    if content.services.len() > MOST_SERVICES {
-        return Err(Misfit::TooMany);
+    // Nothing else of a Service is kept that has no bound of its own.
+    let names = content.services.keys();
+    let bytes: usize = names
+        .map(|(namespace, name)| namespace.len() + name.len())
+        .sum();
+    if content.services.len() > MOST_SERVICES || bytes > MOST_BYTES {
+        return Err(Misfit::TooMuch);
     }
     Ok(())
 }
@@ -184,6 +189,8 @@ fn within_bounds(content: &Content) -> Result<(), Misfit> {
 /// More than the quota of any link, and than one message held before there
 /// were parts.
 const MOST_SERVICES: usize = 50_000;
+/// What their names have if all are as long as Kubernetes lets them be.
+const MOST_BYTES: usize = MOST_SERVICES * 2 * 63;
 
 #[cfg(test)]
 mod tests {
@@ -340,6 +347,6 @@ mod tests {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             assembly.take(part(&names)).err().map(|error| (n, error))
         });
-        assert_eq!(step, Some((MOST_SERVICES / 1000, Misfit::TooMany)));
+        assert_eq!(step, Some((MOST_SERVICES / 1000, Misfit::TooMuch)));
     }
 }
