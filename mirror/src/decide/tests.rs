@@ -274,8 +274,10 @@ fn m3_what_the_link_forbids_from_now_on_goes_at_once() {
     let silent = Feed::default();
     let decision = decide(&mut Memory::default(), &narrowed, &cluster(&TEN), &silent);
     assert_eq!(deletions(&decision), 10);
-    let mut memory = Memory::default();
-    memory.cluster_uid = Some("another".into());
+    let mut memory = Memory {
+        cluster_uid: Some("another".into()),
+        ..Memory::default()
+    };
     let decision = decide(&mut memory, &narrowed, &cluster(&TEN), &feed);
     assert_eq!(deletions(&decision), 10);
 }

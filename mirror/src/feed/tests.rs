@@ -384,7 +384,7 @@ async fn m6_a_snapshot_that_is_cut_off_says_nothing() {
     stream.send(says(Update::Services(part))).await.unwrap();
     // A heart that beats says nothing about Services either.
     stream.send(Ok(heartbeat())).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    sleep(Duration::from_secs(10)).await;
     let feed = followed.feed.borrow().clone();
     assert!(is_lost(&feed), "what is known is still the old: {feed:?}");
     assert_eq!(count(&feed), Some(2));
