@@ -121,7 +121,7 @@ fn m11_a_leader_whose_feed_is_lost_removes_nothing_that_another_may_have_made() 
     // What this cluster's own Link forbids goes all the same.
     let mut elsewhere = link("link-1");
     elsewhere.spec.namespaces = vec!["other".into()];
-    assert_eq!(deletions(&decide(&mut memory, &elsewhere, &both, &feed)), 1);
+    assert_eq!(deletions(&decide(&mut memory, &elsewhere, &both, &feed)), 2);
     feed.health = Health::Alive;
     let alive = decide(&mut memory, &link("link-1"), &both, &feed);
     assert_eq!(deletions(&alive), 1);
