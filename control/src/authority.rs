@@ -6,6 +6,7 @@
 //! but the public key.
 
 use std::{
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -20,8 +21,11 @@ use rcgen::{
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-/// How long a root is valid.
+/// How long a root is valid, and how long before it is made that begins: a
+/// replica whose clock is behind is to start with it all the same. It vouches
+/// for nothing that was there before it, so this costs nothing.
 const ROOT_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const ROOT_BACKDATED: Duration = Duration::from_secs(24 * 3600);
 /// How long an issuer is valid, and how soon it is replaced: whatever it signed
 /// ends before it does.
 const ISSUER_LIFE: Duration = Duration::from_secs(72 * 3600);
@@ -43,7 +47,8 @@ pub(crate) struct RootPem {
 /// Makes a root for `trust_domain`.
 pub(crate) fn new_root(trust_domain: &TrustDomain, now: SystemTime) -> Result<RootPem> {
     let name = format!("root of {trust_domain}");
-    let params = authority_params(&name, BasicConstraints::Unconstrained, now, ROOT_LIFE);
+    let life = now - ROOT_BACKDATED..now + ROOT_LIFE;
+    let params = authority_params(&name, BasicConstraints::Unconstrained, life);
     let key = KeyPair::generate()?;
     Ok(RootPem {
         certificate: params.self_signed(&key)?.pem(),
@@ -180,7 +185,8 @@ impl Authority {
             return Ok(active.clone());
         }
         let name = format!("issuer of {}", self.0.trust_domain);
-        let params = authority_params(&name, BasicConstraints::Constrained(0), now, ISSUER_LIFE);
+        let life = now - SKEW..now + ISSUER_LIFE;
+        let params = authority_params(&name, BasicConstraints::Constrained(0), life);
         let issuer = CertifiedIssuer::signed_by(params, KeyPair::generate()?, &signing.root)?;
         let active = Arc::new(ActiveIssuer { issuer, made: now });
         signing.issuer = Some(active.clone());
@@ -196,16 +202,15 @@ impl Authority {
 fn authority_params(
     name: &str,
     constraints: BasicConstraints,
-    now: SystemTime,
-    life: Duration,
+    life: Range<SystemTime>,
 ) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(constraints);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.not_before = OffsetDateTime::from(now - SKEW);
-    params.not_after = OffsetDateTime::from(now + life);
+    params.not_before = OffsetDateTime::from(life.start);
+    params.not_after = OffsetDateTime::from(life.end);
     params
 }
 

@@ -22,6 +22,7 @@ mod feed;
 mod fixtures;
 mod inbound;
 mod metrics;
+mod own;
 mod policy;
 mod root;
 mod roots;
@@ -46,7 +47,7 @@ use mesh_proto::v1::{
     links_server::LinksServer,
 };
 use mesh_runtime::{Admin, Readiness, Shutdown, drain, init_tracing, registry};
-use mesh_tls::{KeyRequest, Tls, Trust};
+use mesh_tls::{Tls, Trust};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -65,8 +66,6 @@ use crate::{
 
 /// How long open streams may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often our own certificate is replaced.
-const OWN_RENEWAL: Duration = Duration::from_secs(8 * 3600);
 
 /// Runs the control plane until it is told to end.
 ///
@@ -106,9 +105,9 @@ pub async fn run(config: Config) -> Result<()> {
     background.spawn(root.follow(clock));
     let trust = Trust::new(own.trust_domain.clone(), &own.roots.borrow().der)?;
     let tls = Tls::new(trust, clock);
-    certify_self(&authority, &tls)?;
+    own::certify(&authority, &tls)?;
     background.spawn(identity.watch(tls.clone()));
-    background.spawn(stay_certified(authority.clone(), tls.clone()));
+    background.spawn(own::stay_certified(authority.clone(), tls.clone()));
     roots::keep(client.clone(), &own, own.roots.clone(), &background);
 
     let (world_sender, world) = watch::channel(None);
@@ -197,32 +196,6 @@ async fn cluster_uid(client: &Client) -> Result<Arc<str>> {
         .uid
         .context("the namespace kube-system has no uid")?;
     Ok(uid.into())
-}
-
-/// mesh-control signs for itself.
-fn certify_self(authority: &Authority, tls: &Tls) -> Result<()> {
-    let id = mesh_dataplane::control::control_identity(authority.trust_domain())?;
-    let key = KeyRequest::generate()?;
-    let issued = authority.issue(&id, key.csr_der(), tls.clock().now())?;
-    tls.set_certificate(key.certify(issued.leaf, issued.intermediates)?);
-    Ok(())
-}
-
-/// Renews our own certificate, at once when another root signs.
-async fn stay_certified(authority: Authority, tls: Tls) {
-    let mut replaced = authority.replaced();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(OWN_RENEWAL) => {}
-            Ok(()) = replaced.changed() => {}
-        }
-        if let Err(error) = certify_self(&authority, &tls) {
-            warn!(
-                error = format!("{error:#}"),
-                "our own certificate was not renewed"
-            );
-        }
-    }
 }
 
 /// Keeps our trust at the local roots and the bundles of all links.

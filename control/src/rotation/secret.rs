@@ -61,8 +61,12 @@ impl Wrong {
 
 /// Reads the Secret as of `now`.
 pub(crate) fn read(secret: &Secret, now: SystemTime) -> Result<Held, Wrong> {
-    let signing = signing(secret, CERTIFICATE, KEY, now)?.ok_or(Wrong::Missing(CERTIFICATE))?;
-    let next = self::signing(secret, NEXT_CERTIFICATE, NEXT_KEY, now)?;
+    let signs_now = |root: &RootCertificate| (root.not_before..root.not_after).contains(&now);
+    // What does not sign yet stops nobody whose clock is behind its maker's.
+    let may_sign = |root: &RootCertificate| now < root.not_after;
+    let signing = signing(secret, CERTIFICATE, KEY, signs_now)?;
+    let signing = signing.ok_or(Wrong::Missing(CERTIFICATE))?;
+    let next = self::signing(secret, NEXT_CERTIFICATE, NEXT_KEY, may_sign)?;
     let previous = match text(secret, PREVIOUS)? {
         Some(pem) => Some(single(PREVIOUS, pem)?),
         None => None,
@@ -153,12 +157,12 @@ fn since(secret: &Secret) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
 }
 
-/// A root that can sign now, and its key.
+/// A root that is `in_time`, and its key.
 fn signing(
     secret: &Secret,
     certificate: &'static str,
     key_name: &'static str,
-    now: SystemTime,
+    in_time: impl FnOnce(&RootCertificate) -> bool,
 ) -> Result<Option<Signing>, Wrong> {
     let (pem, key) = match (text(secret, certificate)?, text(secret, key_name)?) {
         (Some(pem), Some(key)) => (pem, key),
@@ -168,7 +172,7 @@ fn signing(
     };
     let root = single(certificate, pem)?;
     let facts = RootCertificate::read(&root.der).map_err(|e| Wrong::Certificate(certificate, e))?;
-    if now < facts.not_before || now >= facts.not_after {
+    if !in_time(&facts) {
         return Err(Wrong::Time(certificate));
     }
     let pair = KeyPair::from_pem(key).map_err(|_| Wrong::Key(key_name))?;
@@ -231,6 +235,7 @@ pub(crate) mod tests {
         },
         *,
     };
+    use crate::authority::new_root;
 
     pub(crate) fn secret() -> Secret {
         let mut secret = Secret::default();
@@ -319,6 +324,29 @@ pub(crate) mod tests {
             let read = read(&secret(), time).map(drop);
             assert_eq!(read, Err(Wrong::Time(CERTIFICATE)));
         }
+    }
+
+    #[test]
+    fn t7_a_next_root_from_the_future_stops_nobody_and_one_that_has_ended_does() {
+        let now = Clock::SYSTEM.now();
+        let day = Duration::from_secs(24 * 3600);
+        let read_with_next_made = |at: SystemTime| {
+            let begun = step(&still(), Wish::Begin, now, || {
+                new_root(&"west".parse()?, at)
+            });
+            let mut secret = Secret::default();
+            write(&mut secret, &begun.unwrap());
+            read(&secret, now).map(|held| held.published().len())
+        };
+        assert_eq!(read_with_next_made(now + 30 * day), Ok(2));
+        let ended = read_with_next_made(now - 11 * 365 * day);
+        assert_eq!(ended, Err(Wrong::Time(NEXT_CERTIFICATE)));
+    }
+
+    #[test]
+    fn t7_a_new_root_signs_for_those_whose_clock_is_hours_behind() {
+        let behind = Clock::off_by(-20 * 3600).now();
+        assert_eq!(read(&secret(), behind).map(drop), Ok(()));
     }
 
     fn pem(der: &[u8]) -> String {

@@ -11,7 +11,7 @@ use std::{
 
 use kube::ResourceExt as _;
 use mesh_api::route::{self as api, HTTPRoute};
-use mesh_core::route::{Action, HttpRoute, Rule};
+use mesh_core::route::{Action, HttpRoute, Rule, pattern::MOST_PATTERNS};
 
 use self::rules::{Converted, convert};
 use super::Name;
@@ -34,6 +34,8 @@ pub(crate) struct Route {
     /// `services`.
     pub(crate) route: HttpRoute,
     pub(crate) services: Vec<RouteService>,
+    /// How many regular expressions it has.
+    patterns: usize,
 }
 
 /// What a backend's reference says.
@@ -53,7 +55,8 @@ pub(crate) struct RouteObject {
     pub(crate) problems: Vec<Problem>,
     /// It has a rule that does something else than to fail.
     pub(crate) is_usable: bool,
-    /// Services that have as many older routes as count.
+    /// Services that have as many older routes, or regular expressions in
+    /// them, as count.
     pub(crate) crowded: BTreeSet<Name>,
 }
 
@@ -122,7 +125,7 @@ impl Routes {
         self.objects.insert(name, found);
     }
 
-    /// Gives back the Services that have too many routes already.
+    /// Gives back the Services that have no room for it beside older routes.
     fn attach(&mut self, object: &HTTPRoute, route: Route) -> BTreeSet<Name> {
         let mut crowded = BTreeSet::new();
         if route.route.rules.is_empty() {
@@ -131,7 +134,9 @@ impl Routes {
         let route = Arc::new(route);
         for (service, port) in parents(object) {
             let attached = self.attached.entry(service.clone()).or_default();
-            if attached.len() < MOST_ROUTES {
+            let of_older: usize = attached.iter().map(|older| older.route.patterns).sum();
+            let has_room = of_older + route.patterns <= MOST_PATTERNS;
+            if attached.len() < MOST_ROUTES && has_room {
                 let route = route.clone();
                 attached.push(Attached { port, route });
             } else {

@@ -3,7 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -301,7 +301,7 @@ impl Identity {
         if certificate.valid_until() <= now {
             return Err(ClockOff::Ended);
         }
-        if let Some(early) = premature(certificate, self.tls.valid_until(), now) {
+        if let Some(early) = premature(certificate, self.good_until(), now) {
             return Err(ClockOff::Early(early.as_secs()));
         }
         if let Ok(early) = certificate.not_before().duration_since(now) {
@@ -312,6 +312,15 @@ impl Identity {
             );
         }
         Ok(())
+    }
+
+    /// The end of the certificate that we have. One of a root that is trusted
+    /// no more is worth nothing: nobody accepts it.
+    fn good_until(&self) -> Option<SystemTime> {
+        let roots = self.tls.trust().local_roots();
+        let ours = self.tls.certificate()?;
+        let is_accepted = roots.iter().any(|root| ours.is_rooted_in(root));
+        is_accepted.then(|| ours.valid_until())
     }
 
     fn last_links(&self) -> Option<Arc<Links>> {

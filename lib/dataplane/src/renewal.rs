@@ -72,9 +72,10 @@ pub(crate) fn retry(
 
 /// How early `new` is, if it is better not taken yet: by our clock it is not
 /// valid, so that ours or mesh-control's is off, and peers whose clocks are as
-/// ours refuse it. `ends` is the end of the certificate that we have. Once that
-/// is as near as the clocks are apart, the new one is as good: it may be ours
-/// that is behind, and then the old one has ended for everybody else.
+/// ours refuse it. `ends` is the end of the certificate that we have, if peers
+/// accept it at all. Once that is as near as the clocks are apart, the new one is
+/// as good: it may be ours that is behind, and then the old one has ended for
+/// everybody else.
 pub(crate) fn premature(
     new: &Certificate,
     ends: Option<SystemTime>,

@@ -13,7 +13,7 @@ use std::{
 use http::{Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use mesh_dataplane::peer::Body;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::{
     attempt::{Failed, send},
@@ -30,11 +30,13 @@ use crate::{
     body::{RequestBody, answer as our_answer},
 };
 
-/// Endpoints tried for one request, and the time in which they are.
+/// Endpoints tried for one request, and the time after which a request that
+/// nobody has received is not tried once more.
 const ATTEMPTS: usize = 6;
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The pause before the next attempt when every endpoint has just failed.
 const PAUSE: Duration = Duration::from_millis(50);
+const UNREACHABLE: &str = "no endpoint could be reached";
 
 /// Answers one request of the application.
 pub(crate) async fn answer(
@@ -73,11 +75,15 @@ async fn attempts(
     let Ok(mut body) = RequestBody::of(body).await else {
         return our_answer(StatusCode::BAD_REQUEST, "the request's body broke off");
     };
-    let mut journey = Journey::new();
+    let start = Instant::now();
+    let mut journey = Journey::of(head);
     for attempt in 0..ATTEMPTS {
+        rest(attempt).await;
         let state = target.current();
         let sending = match route::decide(&state, head, &journey.tried, Instant::now()) {
             Ok(sending) => sending,
+            // It is not repeated, and somebody may have received it.
+            Err(_) if journey.received.is_some() => break,
             Err(instead) => return instead.answer(&outbound.metrics),
         };
         let (this, kept) = body.attempt();
@@ -85,77 +91,83 @@ async fn attempts(
             Ok(response) => return answered(outbound, &sending, response),
             Err(failed) => failed,
         };
-        body = match journey.again(&sending, head, failed, kept) {
-            Ok(body) => body,
-            Err(message) => return our_answer(StatusCode::BAD_GATEWAY, message),
+        journey.tried.add(sending.endpoint.clone());
+        body = match journey.again(failed, kept, start.elapsed()) {
+            Some(body) => body,
+            None => break,
         };
-        if journey.is_over() {
-            break;
-        }
-        rest(attempt).await;
     }
-    let message = "no endpoint could be reached";
-    match journey.last {
-        Some(why) => our_answer(StatusCode::BAD_GATEWAY, &format!("{message}: {why}")),
-        None => our_answer(StatusCode::BAD_GATEWAY, message),
-    }
+    our_answer(StatusCode::BAD_GATEWAY, journey.message())
 }
 
 /// Where a request has been in vain.
 struct Journey {
-    start: Instant,
     tried: Tried,
-    /// Somebody may have received it, and it was sent again.
-    is_repeated: bool,
-    /// Why the last endpoint could not be reached.
-    last: Option<String>,
+    /// Doing it twice is as good as once (RFC 9110 §9.2.2).
+    is_idempotent: bool,
+    /// Somebody may have received it, and this came of it.
+    received: Option<&'static str>,
+    /// Why nobody has received it at the last endpoint.
+    unsent: Option<String>,
 }
 
 impl Journey {
-    fn new() -> Self {
+    fn of(head: &Parts) -> Self {
         Self {
-            start: Instant::now(),
             tried: Tried::default(),
-            is_repeated: false,
-            last: None,
+            is_idempotent: head.method.is_idempotent(),
+            received: None,
+            unsent: None,
         }
     }
 
-    /// The body for another attempt; an error if there must be none.
+    /// The body for another attempt, if there may be one; the request is
+    /// `age` old.
     fn again(
         &mut self,
-        sending: &Sending<'_>,
-        head: &Parts,
         failed: Failed,
         kept: Option<RequestBody>,
-    ) -> Result<RequestBody, &'static str> {
-        self.tried.add(sending.endpoint.clone());
+        age: Duration,
+    ) -> Option<RequestBody> {
         match failed {
+            // However long it took: most of that was the wait for an answer. A
+            // third time would be a storm.
             Failed::Received(message) => {
-                // Doing it twice is as good as once (RFC 9110 §9.2.2); a third
-                // time would be a storm.
-                let may_repeat = head.method.is_idempotent() && !self.is_repeated;
-                self.is_repeated = true;
-                kept.filter(|_| may_repeat).ok_or(message)
+                let is_first = self.received.replace(message).is_none();
+                kept.filter(|_| is_first && self.is_idempotent)
             }
             Failed::Unsent { body, why } => {
-                self.last = Some(why);
                 let whole = kept.or_else(|| body.map(RequestBody::Streaming));
-                whole.ok_or("the endpoint is gone")
+                self.unsent = Some(if whole.is_some() {
+                    format!("{UNREACHABLE}: {why}")
+                } else {
+                    "the endpoint is gone".to_owned()
+                });
+                whole.filter(|_| age <= DEADLINE)
             }
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.start.elapsed() > DEADLINE
+    /// What the application is told. That somebody may have received its
+    /// request comes before all that is learnt later.
+    fn message(&self) -> &str {
+        let unsent = self.unsent.as_deref();
+        self.received.or(unsent).unwrap_or(UNREACHABLE)
     }
 }
 
-/// Before the next attempt, but for the first of them.
+/// Before an attempt, but for those that come at once: even a sleep of no length
+/// takes until the timer's next tick.
 async fn rest(attempt: usize) {
-    if attempt > 0 {
-        tokio::time::sleep(PAUSE * u32::try_from(attempt).unwrap_or(1)).await;
+    let pause = pause_before(attempt);
+    if !pause.is_zero() {
+        sleep(pause).await;
     }
+}
+
+/// The first attempt, and the one after it, come at once.
+fn pause_before(attempt: usize) -> Duration {
+    PAUSE * u32::try_from(attempt.saturating_sub(1)).unwrap_or(1)
 }
 
 /// The answer as the application gets it, counted.
@@ -173,4 +185,69 @@ fn answered(
         response.extensions_mut().insert(went);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn journey(method: Method) -> Journey {
+        let request = Request::builder().method(method).body(());
+        Journey::of(&request.expect("a request").into_parts().0)
+    }
+
+    fn kept() -> Option<RequestBody> {
+        Some(RequestBody::Kept(Bytes::new()))
+    }
+
+    fn broken() -> Failed {
+        Failed::Received("the endpoint broke off")
+    }
+
+    fn unsent() -> Failed {
+        Failed::Unsent {
+            body: None,
+            why: "closed".to_owned(),
+        }
+    }
+
+    const LATE: Duration = DEADLINE.saturating_mul(2);
+
+    #[test]
+    fn r12_what_broke_off_late_is_repeated_once_all_the_same() {
+        let mut journey = journey(Method::GET);
+        assert!(journey.again(broken(), kept(), LATE).is_some());
+        assert!(journey.again(broken(), kept(), LATE).is_none());
+        assert_eq!(journey.message(), "the endpoint broke off");
+    }
+
+    #[test]
+    fn r4_what_somebody_may_have_received_is_never_said_to_be_unsent() {
+        let mut repeated = journey(Method::GET);
+        assert!(repeated.again(broken(), kept(), LATE).is_some());
+        assert!(repeated.again(unsent(), kept(), LATE).is_none());
+        assert_eq!(repeated.message(), "the endpoint broke off");
+        let mut post = journey(Method::POST);
+        assert!(post.again(unsent(), kept(), Duration::ZERO).is_some());
+        assert!(post.again(broken(), kept(), Duration::ZERO).is_none());
+        assert_eq!(post.message(), "the endpoint broke off");
+    }
+
+    #[test]
+    fn r3_what_nobody_has_received_is_tried_again_until_the_deadline() {
+        let mut journey = journey(Method::POST);
+        assert!(journey.again(unsent(), kept(), DEADLINE).is_some());
+        assert!(journey.again(unsent(), kept(), LATE).is_none());
+        assert_eq!(journey.message(), "no endpoint could be reached: closed");
+        assert!(journey.again(unsent(), None, Duration::ZERO).is_none());
+        assert_eq!(journey.message(), "the endpoint is gone");
+    }
+
+    #[test]
+    fn attempts_come_after_pauses_and_nothing_comes_after_the_last() {
+        let pauses: Vec<_> = (0..ATTEMPTS).map(|n| pause_before(n).as_millis()).collect();
+        assert_eq!(pauses, [0, 0, 50, 100, 150, 200]);
+    }
 }

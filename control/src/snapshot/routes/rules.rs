@@ -25,6 +25,9 @@ use super::{Effect, Problem, Route, RouteService};
 
 /// Rules of one route that count; there is a limit to what sidecars take.
 const MOST_RULES: usize = 64;
+/// Regular expressions of one route that count: each takes memory here and in
+/// every sidecar that calls its Service.
+const MOST_EXPRESSIONS: usize = 64;
 
 /// What a route came to.
 pub(super) struct Converted {
@@ -37,6 +40,7 @@ pub(super) fn convert(object: &HTTPRoute) -> Converted {
         namespace: object.namespace().unwrap_or_default(),
         primary: object.annotations().get(names::PRIMARY_SERVICE).cloned(),
         number: 0,
+        patterns: 0,
         services: Vec::new(),
         problems: Vec::new(),
     };
@@ -57,6 +61,7 @@ pub(super) fn convert(object: &HTTPRoute) -> Converted {
         route: Route {
             route,
             services: reading.services,
+            patterns: reading.patterns,
         },
         problems: reading.problems,
     }
@@ -69,6 +74,8 @@ struct Reading {
     primary: Option<String>,
     /// Which of its rules it is, from 1 on.
     number: usize,
+    /// Regular expressions of the rules so far, usable or not.
+    patterns: usize,
     services: Vec<RouteService>,
     problems: Vec<Problem>,
 }
@@ -88,6 +95,14 @@ impl Reading {
         if self.number > MOST_RULES {
             return Err(format!("a route may have {MOST_RULES} rules at most"));
         }
+        // Before any is compiled.
+        let patterns = self.patterns + expressions(rule);
+        if patterns > MOST_EXPRESSIONS {
+            return Err(format!(
+                "the route has too many regular expressions: {MOST_EXPRESSIONS} are allowed"
+            ));
+        }
+        self.patterns = patterns;
         let matches = rule.matches.iter().map(request_match);
         let matches: Vec<_> = matches.collect::<Result<_, _>>()?;
         let timeout = rule.timeouts.request.as_deref().map(duration);
@@ -196,6 +211,17 @@ impl Reading {
             reason,
         });
     }
+}
+
+/// How many regular expressions a rule has.
+fn expressions(rule: &HttpRouteRule) -> usize {
+    let conditions = rule.matches.iter().flat_map(|found| {
+        let others = found.headers.iter().chain(&found.query_params);
+        found.path.iter().chain(others)
+    });
+    let is_expression =
+        |condition: &&api::Condition| condition.type_.as_deref() == Some("RegularExpression");
+    conditions.filter(is_expression).count()
 }
 
 fn request_match(found: &api::HttpRouteMatch) -> Result<RequestMatch, String> {

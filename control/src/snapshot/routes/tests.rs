@@ -59,6 +59,64 @@ fn a_rule_whose_match_cannot_be_read_is_left_out() {
     assert!(routes(&[Arc::new(none)]).attached.is_empty());
 }
 
+/// A rule with so many regular expressions.
+fn expressions(count: usize) -> Value {
+    let expression = |n: usize| {
+        json!({
+            "path": {"type": "RegularExpression", "value": format!("/{n}")},
+            "headers": [{"name": "x-a", "value": "(", "type": "Exact"}],
+        })
+    };
+    json!({"matches": (0..count).map(expression).collect::<Vec<_>>()})
+}
+
+#[test]
+fn a_route_has_a_bounded_number_of_regular_expressions() {
+    let header = json!({"name": "x-a", "value": "a+", "type": "RegularExpression"});
+    let others = json!({"matches": [{"headers": [header], "queryParams": [header]}]});
+    let rules = json!([
+        expressions(40),
+        expressions(25),
+        expressions(22),
+        others,
+        {},
+        others
+    ]);
+    let converted = convert(&with_rules(rules));
+    let dropped: Vec<_> = converted.problems.iter().map(|p| p.rule).collect();
+    assert_eq!(dropped, [2, 6]);
+    for problem in converted.problems {
+        assert_eq!(problem.effect, Effect::Dropped);
+        assert!(problem.reason.contains("too many regular expressions"));
+    }
+    assert_eq!(converted.route.route.rules.len(), 4);
+}
+
+#[test]
+fn a_service_has_a_bounded_number_of_regular_expressions() {
+    let parent = json!({"group": "", "kind": "Service", "name": "web"});
+    let route = |name: &str, rules: Value| {
+        let spec = json!({"parentRefs": [parent], "rules": rules});
+        Arc::new(object(name, spec, json!({})))
+    };
+    let mut objects: Vec<_> = (0..5)
+        .map(|n| route(&format!("r-{n}"), json!([expressions(60)])))
+        .collect();
+    objects.push(route("s", json!([{}])));
+    let routes = routes(&objects);
+    let crowded = |name: &str| {
+        let found = &routes.objects[&("shop".to_owned(), name.to_owned())];
+        !found.crowded.is_empty()
+    };
+    let names = ["r-0", "r-1", "r-2", "r-3", "r-4", "s"];
+    assert_eq!(
+        names.map(crowded),
+        [false, false, false, false, true, false]
+    );
+    let attached = &routes.attached[&("shop".to_owned(), "web".to_owned())];
+    assert_eq!(attached.len(), 5);
+}
+
 #[test]
 fn a_filter_that_is_not_supported_fails_its_rule_alone() {
     let forbidden = json!({"set": [{"name": "mesh-port", "value": "1"}]});

@@ -10,16 +10,25 @@ use std::{
 use regex::bytes::{Regex, RegexBuilder};
 
 /// Memory that one compiled expression may take, twice: for itself and for
-/// what it remembers while it searches.
-const LARGEST_PATTERN: usize = 256 * 1024;
+/// what it remembers while it searches. Whoever may write routes decides how
+/// many of them there are, within the bounds of [`MOST_PATTERNS`].
+const LARGEST_PATTERN: usize = 32 * 1024;
+/// Expressions that the routes of one Service may have.
+pub const MOST_PATTERNS: usize = 256;
 /// How deep an expression may nest.
 const DEEPEST_PATTERN: u32 = 32;
 /// Bytes of an expression's text; the Gateway API allows 1024 at most.
 const LONGEST_PATTERN: usize = 4096;
+/// Texts of which it is remembered that they cannot be compiled.
+const MOST_FAILURES: usize = 256;
 
 /// A regular expression that describes the whole of a text. Its size is
 /// bounded, and the time that it takes grows with the text's length only.
 /// Patterns of the same text share what they were compiled to.
+///
+/// Classes such as `\w` and `.` are about bytes, as in RE2, unless the text has
+/// other than ASCII characters or says `(?u)`: of all the letters that there are,
+/// `\w` alone would be larger than an expression may be.
 #[derive(Clone, Debug)]
 pub struct Pattern(Arc<Compiled>);
 
@@ -85,6 +94,9 @@ struct Known {
     by_text: HashMap<Box<str>, Weak<Compiled>>,
     /// With so many entries it is looked which are still in use.
     full: usize,
+    /// Why what could not be compiled could not: routes are read anew with
+    /// every change, and to find that out again takes as long as to compile.
+    failures: HashMap<Box<str>, InvalidPattern>,
 }
 
 /// Fewer entries are not worth a look.
@@ -97,13 +109,16 @@ impl Patterns {
         compile: impl FnOnce(&str) -> Result<Compiled, InvalidPattern>,
     ) -> Result<Pattern, InvalidPattern> {
         if let Some(known) = self.known().get(text) {
-            return Ok(Pattern(known));
+            return known.map(Pattern);
         }
         // Not under the lock: others do not wait for it. What two compile at
         // the same time both keep.
-        let compiled = Arc::new(compile(text)?);
-        self.known().insert(&compiled);
-        Ok(Pattern(compiled))
+        let compiled = compile(text).map(Arc::new);
+        match &compiled {
+            Ok(compiled) => self.known().insert(compiled),
+            Err(error) => self.known().insert_failure(text, error),
+        }
+        compiled.map(Pattern)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
@@ -112,8 +127,10 @@ impl Patterns {
 }
 
 impl Known {
-    fn get(&self, text: &str) -> Option<Arc<Compiled>> {
-        self.by_text.get(text).and_then(Weak::upgrade)
+    fn get(&self, text: &str) -> Option<Result<Arc<Compiled>, InvalidPattern>> {
+        let failure = || self.failures.get(text).cloned().map(Err);
+        let compiled = self.by_text.get(text).and_then(Weak::upgrade);
+        compiled.map(Ok).or_else(failure)
     }
 
     fn insert(&mut self, compiled: &Arc<Compiled>) {
@@ -124,10 +141,22 @@ impl Known {
         let text = compiled.text.clone();
         self.by_text.insert(text, Arc::downgrade(compiled));
     }
+
+    fn insert_failure(&mut self, text: &str, error: &InvalidPattern) {
+        // Of those that are too long this is known without a look.
+        if text.len() > LONGEST_PATTERN {
+            return;
+        }
+        if self.failures.len() >= MOST_FAILURES {
+            self.failures.clear();
+        }
+        self.failures.insert(text.into(), error.clone());
+    }
 }
 
 fn compiled(text: &str) -> Result<Regex, InvalidPattern> {
     RegexBuilder::new(text)
+        .unicode(!text.is_ascii())
         .size_limit(LARGEST_PATTERN)
         .dfa_size_limit(LARGEST_PATTERN)
         .nest_limit(DEEPEST_PATTERN)
@@ -193,6 +222,40 @@ mod tests {
             assert_eq!(counted.pattern(pattern.as_str()).as_ref(), Ok(pattern));
         }
         assert_eq!(counted.count.get(), before);
+    }
+
+    #[test]
+    fn what_cannot_be_compiled_is_not_tried_with_every_change() {
+        let counted = Counted::default();
+        let first = counted.pattern("(").unwrap_err();
+        for _ in 0..10 {
+            assert_eq!(counted.pattern("("), Err(first.clone()));
+        }
+        assert_eq!(counted.count.get(), 1);
+        for n in 0..1000 {
+            counted.pattern(&format!("({n}")).unwrap_err();
+            assert!(counted.patterns.known().failures.len() <= MOST_FAILURES);
+        }
+        let long = "(".repeat(LONGEST_PATTERN + 1);
+        counted.pattern(&long).unwrap_err();
+        assert!(!counted.patterns.known().failures.contains_key(&*long));
+    }
+
+    #[test]
+    fn what_routes_are_written_with_is_small_enough_and_little_more() {
+        for usual in [
+            r"/users/\w+/orders/\d{1,10}",
+            r"(/[^/]+){1,5}/(index|main)\.html?",
+            "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
+            ".*/[äöü].*",
+        ] {
+            let error = Pattern::new(usual).err();
+            assert_eq!(error, None, "{usual}");
+        }
+        assert!(Pattern::new(r"\w+").unwrap().matches(b"web_1"));
+        for large in ["(?u)[\\w]", "[a-z]{4000}", "(a{50}){50}"] {
+            assert!(Pattern::new(large).is_err(), "{large}");
+        }
     }
 
     #[test]

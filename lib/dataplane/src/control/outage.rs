@@ -134,14 +134,7 @@ impl World {
             links: LastLinks::default(),
             health: health.clone(),
         };
-        let server = Server {
-            host: "127.0.0.1".into(),
-            port: address.port(),
-            identity: id(CONTROL),
-        };
-        let resolver = Resolver::from_system().expect("resolv.conf");
-        let channel = channel::unauthenticated(server, tls.clone(), resolver);
-        tokio::spawn(identity.stay_certified(channel));
+        tokio::spawn(identity.stay_certified(channel_to(address, tls.clone())));
         tokio::spawn(health.watch(tls.clone()));
         Self {
             issuer,
@@ -169,6 +162,16 @@ impl World {
         encode(&mut text, &self.registry).expect("it can be encoded");
         text
     }
+}
+
+fn channel_to(control: SocketAddr, tls: Tls) -> Channel {
+    let server = Server {
+        host: "127.0.0.1".into(),
+        port: control.port(),
+        identity: id(CONTROL),
+    };
+    let resolver = Resolver::from_system().expect("resolv.conf");
+    channel::unauthenticated(server, tls, resolver)
 }
 
 fn config(folder: &Path) -> WorkloadConfig {
@@ -325,6 +328,39 @@ fn t7_a_certificate_from_the_future_does_not_replace_a_good_one() {
     assert_eq!(check(root.tls(WEB), Clock::off_by(50)), Ok(()));
     let ended = check(root.tls(WEB), Clock::off_by(-25 * HOUR));
     assert_eq!(ended, Err(ClockOff::Ended));
+}
+
+#[tokio::test]
+async fn t5_t7_what_a_removed_root_signed_is_replaced_even_from_the_future() {
+    let (old, new) = (TestRoot::new("west"), TestRoot::new("west"));
+    let (removed, both) = (
+        new.bundle_pem(),
+        format!("{}\n{}", new.bundle_pem(), old.bundle_pem()),
+    );
+    let (files, control) = (files(&new), new.tls(CONTROL));
+    let issuer = Issuer {
+        root: Arc::new(Mutex::new(new)),
+        away: Arc::default(),
+        ahead: Arc::new(HOUR.into()),
+        life: DAY,
+    };
+    let address = issuer.serve(control).await;
+    let certified = async |bundle: String| {
+        std::fs::write(files.path().join("ca.crt"), bundle).expect("written");
+        let tls = old.tls(WEB);
+        let mut client = IdentityClient::new(channel_to(address, tls.clone()));
+        let identity = Identity {
+            config: config(files.path()),
+            tls,
+            links: LastLinks::default(),
+            health: IdentityHealth::default(),
+        };
+        identity.certify(&mut client, false).await
+    };
+    let refused = certified(both).await.unwrap_err();
+    assert!(refused.is::<ClockOff>(), "{refused:#}");
+    let taken = certified(removed).await.unwrap();
+    assert!(taken.not_before() > Clock::SYSTEM.now());
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use mesh_core::route::{
     Action, Forward, HttpRoute, HttpRoutes, Rule, RuleBackend,
     filter::{HeaderChanges, PathChange, Redirect, Rewrite},
     matching::{HeaderMatch, PathMatch, QueryMatch, RequestMatch, ValueMatch},
-    pattern::Pattern,
+    pattern::{MOST_PATTERNS, Pattern},
 };
 
 use super::{
@@ -29,6 +29,11 @@ pub(super) fn routes_from_proto(
     backends: usize,
 ) -> Result<HttpRoutes, InvalidMessage> {
     let messages = at_most("http_routes", messages, MOST_ROUTES)?;
+    // Before any is compiled.
+    if messages.iter().map(expressions).sum::<usize>() > MOST_PATTERNS {
+        let reason = format!("more than {MOST_PATTERNS} regular expressions");
+        return Err(InvalidMessage::new("http_routes", reason));
+    }
     let routes = messages.into_iter().map(|message| {
         let rules = at_most("rules", message.rules, MOST_RULES)?;
         let rules = rules
@@ -52,6 +57,28 @@ pub(super) fn routes_to_proto(routes: &HttpRoutes) -> Vec<v1::HttpRoute> {
         rules: route.rules.iter().map(rule_to_proto).collect(),
     };
     routes.routes().iter().map(route).collect()
+}
+
+/// How many regular expressions a route has.
+fn expressions(message: &v1::HttpRoute) -> usize {
+    use stock::{header_match::Value as Header, path_match::Kind, query_param_match::Value};
+    let matches = message.rules.iter().flat_map(|rule| &rule.matches);
+    let of_match = |found: &stock::HttpRouteMatch| {
+        let path = found
+            .path
+            .iter()
+            .filter(|path| matches!(path.kind, Some(Kind::Regex(_))));
+        let headers = found
+            .headers
+            .iter()
+            .filter(|header| matches!(header.value, Some(Header::Regex(_))));
+        let parameters = found
+            .query_params
+            .iter()
+            .filter(|parameter| matches!(parameter.value, Some(Value::Regex(_))));
+        path.count() + headers.count() + parameters.count()
+    };
+    matches.map(of_match).sum()
 }
 
 fn at_most<T>(field: &'static str, items: Vec<T>, most: usize) -> Result<Vec<T>, InvalidMessage> {
@@ -455,5 +482,24 @@ mod tests {
         assert!(refused(
             |rule| rule.matches = vec![rule.matches[0].clone(); 1000]
         ));
+    }
+
+    #[test]
+    fn routes_with_more_expressions_than_a_service_may_have_are_refused() {
+        // Each match has one in a header and one in the query; the third has
+        // one as its path.
+        let read = |pairs: usize, paths: usize| {
+            let mut messages = routes_to_proto(&routes());
+            messages[0].rules.truncate(2);
+            let pair = match_to_proto(&matches()[0]);
+            let mut path = match_to_proto(&matches()[2]);
+            path.headers.clear();
+            path.query_params.clear();
+            messages[0].rules[0].matches = vec![pair; pairs];
+            messages[0].rules[1].matches = vec![path; paths];
+            routes_from_proto(messages, 2).map(drop)
+        };
+        assert_eq!(read(120, 16), Ok(()));
+        assert!(read(120, 17).is_err());
     }
 }
