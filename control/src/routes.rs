@@ -128,7 +128,11 @@ mod tests {
             name: "web".into(),
             rules: vec![rule],
         };
-        let route = Arc::new(Route { route, services });
+        let route = Arc::new(Route {
+            route,
+            services,
+            patterns: 0,
+        });
         Attached { port, route }
     }
 

@@ -35,7 +35,7 @@ pub(crate) struct Route {
     pub(crate) route: HttpRoute,
     pub(crate) services: Vec<RouteService>,
     /// How many regular expressions it has.
-    patterns: usize,
+    pub(crate) patterns: usize,
 }
 
 /// What a backend's reference says.

@@ -30,7 +30,7 @@ const WEB: &str = "spiffe://west/ns/shop/sa/web";
 const SHORT: Duration = Duration::from_secs(3);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Longer than anything here may take.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(40);
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// mesh-control, as far as an identity needs it. Clones share the root, and
