@@ -151,7 +151,7 @@ impl ApiServer {
 fn objects() -> Objects {
     let service = json!({
         "metadata": {"name": "web", "namespace": "shop"},
-        "spec": {"ports": [{"port": 80}]},
+        "spec": {"clusterIPs": ["10.96.0.20"], "ports": [{"port": 80}]},
     });
     Objects {
         services: vec![Arc::new(serde_json::from_value(service).unwrap())],
