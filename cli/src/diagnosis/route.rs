@@ -39,11 +39,48 @@ pub(super) fn hops(facts: &Facts, call: &Call) -> Vec<Hop> {
     hops
 }
 
+/// How a backend is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Works,
+    /// Its hops say why not.
+    Broken,
+    /// There is no such Service and port.
+    Missing,
+    /// Its hops say what could not be seen.
+    Unknown,
+}
+
+impl Seen {
+    /// What these hops to a backend come to.
+    fn of(hops: &[Hop]) -> Self {
+        let any = |state: State| hops.iter().any(|hop| hop.state == state);
+        if hops.is_empty() {
+            Self::Missing
+        } else if any(State::Broken) || any(State::Follows) {
+            Self::Broken
+        } else if any(State::Unknown) {
+            Self::Unknown
+        } else {
+            Self::Works
+        }
+    }
+
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Works => "",
+            Self::Broken => " (broken)",
+            Self::Missing => " (no such Service and port)",
+            Self::Unknown => " (not known)",
+        }
+    }
+}
+
 /// A backend, and the hops to it.
 struct Ways<'a> {
     backend: &'a Backend,
     hops: Vec<Hop>,
-    works: bool,
+    seen: Seen,
     /// Nothing stands in for it in some rule.
     is_needed: bool,
 }
@@ -52,10 +89,9 @@ impl<'a> Ways<'a> {
     fn new(facts: &Facts, call: &Call, backend: &'a Backend) -> Self {
         let mut hops = behind(facts, call, backend, &backend.name);
         settle(&mut hops);
-        let is_broken = |hop: &Hop| matches!(hop.state, State::Broken | State::Follows);
         Self {
             backend,
-            works: !hops.is_empty() && !hops.iter().any(is_broken),
+            seen: Seen::of(&hops),
             hops,
             is_needed: false,
         }
@@ -78,6 +114,11 @@ impl<'a> Ways<'a> {
 }
 
 impl RuleBackend {
+    fn seen(&self, ways: &[Ways<'_>]) -> Seen {
+        let way = ways.iter().find(|way| way.is(self));
+        way.map_or(Seen::Missing, |way| way.seen)
+    }
+
     fn is(&self, backend: &Backend) -> bool {
         self.namespace == backend.namespace
             && self.name == backend.name
@@ -162,31 +203,30 @@ fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Findin
         let text = format!("{requests}: the rule sends nothing to any backend");
         return Finding::broken(text, "give one a weight");
     }
-    let found = |named: &RuleBackend| ways.iter().find(|way| way.is(named));
-    let works = |named: &RuleBackend| found(named).is_some_and(|way| way.works);
-    let working = used.iter().filter(|named| works(named)).count();
-    let is_seen_broken =
-        |named: &&&RuleBackend| found(named).is_some_and(|way| !way.hops.is_empty());
-    let explained = used.iter().filter(is_seen_broken).count();
-    let members = used.iter().map(|named| member(route, named, found(named)));
+    let seen: Vec<Seen> = used.iter().map(|named| named.seen(ways)).collect();
+    let members = used.iter().zip(&seen);
+    let members = members.map(|(named, seen)| member(route, named, *seen));
     let separator = if route.is_ordered { ", then " } else { ", " };
     let members = members.collect::<Vec<_>>().join(separator);
     let text = format!("{requests}: {members}");
-    if working == used.len() {
-        return Finding::good(text);
-    }
-    let advice = if explained == used.len() {
-        "see below".to_owned()
-    } else {
+    let has = |wanted: Seen| seen.contains(&wanted);
+    let advice = if has(Seen::Missing) {
         route.edit()
+    } else {
+        "see below".to_owned()
     };
-    if working > 0 {
-        return Finding::warning(text, advice);
+    let is_broken = has(Seen::Broken) || has(Seen::Missing);
+    match (has(Seen::Works), has(Seen::Unknown), is_broken) {
+        (true, false, false) => return Finding::good(text),
+        (true, _, true) => return Finding::warning(text, advice),
+        // What was not seen may work, and may not.
+        (_, true, _) => return Finding::unknown(text, advice),
+        (false, false, _) => {}
     }
     for way in ways.iter_mut() {
         way.is_needed |= used.iter().any(|named| way.is(named));
     }
-    if explained > 0 {
+    if has(Seen::Broken) {
         Finding::follows(text, advice)
     } else {
         Finding::broken(text, advice)
@@ -194,7 +234,7 @@ fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Findin
 }
 
 /// A backend with its share, and what is wrong with it.
-fn member(route: &HttpRoute, named: &RuleBackend, way: Option<&Ways<'_>>) -> String {
+fn member(route: &HttpRoute, named: &RuleBackend, seen: Seen) -> String {
     let name = if named.namespace == route.namespace {
         named.name.clone()
     } else {
@@ -205,12 +245,7 @@ fn member(route: &HttpRoute, named: &RuleBackend, way: Option<&Ways<'_>>) -> Str
     } else {
         format!(" {}", named.weight)
     };
-    let state = match way {
-        Some(way) if way.works => "",
-        Some(way) if !way.hops.is_empty() => " (broken)",
-        Some(_) | None => " (no such Service and port)",
-    };
-    format!("{name}{share}{state}")
+    format!("{name}{share}{}", seen.in_words())
 }
 
 #[cfg(test)]

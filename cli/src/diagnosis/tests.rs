@@ -546,6 +546,11 @@ const UNREAD: &[(Place, Break)] = &[
     }),
     (Place::Control, |f| f.control = Err("no".into())),
     (Place::Service, |f| call(f).service = Err("no".into())),
+    (Place::Endpoints, |f| {
+        let mut web = local_backend("web", None);
+        web.service = Err("no".into());
+        call(f).backends.push(web);
+    }),
     (Place::Route, |f| call(f).split = Err("no".into())),
     (Place::Route, |f| call(f).routes = Err("no".into())),
     (Place::Link, |f| f.links = Err("no".into())),

@@ -189,6 +189,50 @@ fn a_backend_that_does_not_exist_is_named_where_it_is_written() {
     }
 }
 
+/// It could not be read.
+fn hide(facts: &mut Facts, at: usize) {
+    call(facts).route_backends[at].service = Err("forbidden".into());
+}
+
+#[test]
+fn a_backend_that_could_not_be_read_is_neither_good_nor_broken() {
+    type Change = fn(&mut Facts);
+    let table: [(Change, &str); 4] = [
+        (|facts| hide(facts, 1), "/: web-east 90, web 10 (not known)"),
+        (
+            |facts| {
+                hide(facts, 1);
+                break_east(facts);
+            },
+            "/: web-east 90 (broken), web 10 (not known)",
+        ),
+        (
+            |facts| call(facts).sidecar = Err("no answer".into()),
+            "/: web-east 90 (not known), web 10 (not known)",
+        ),
+        (
+            |facts| {
+                hide(facts, 1);
+                the_route(facts).rules = vec![rule(vec![named("web", 1)])];
+            },
+            "/: web 1 (not known)",
+        ),
+    ];
+    for (change, text) in table {
+        let mut facts = routed(both());
+        change(&mut facts);
+        let hops = diagnose(&facts);
+        let unknown = (State::Unknown, "canary", text);
+        assert_eq!(of_place(&hops, Place::Route), [unknown]);
+        assert_eq!(verdict(&hops), Verdict::Unknown, "{hops:#?}");
+    }
+    let mut facts = routed(both());
+    hide(&mut facts, 1);
+    let hops = diagnose(&facts);
+    let unread = (State::Unknown, "web", "forbidden");
+    assert_eq!(of_place(&hops, Place::Endpoints)[1], unread);
+}
+
 #[test]
 fn a_route_that_does_not_count_is_named_with_its_reason() {
     let mut facts = routed(both());
