@@ -22,7 +22,7 @@ pub(super) fn hops(facts: &Facts, call: &Call) -> Vec<Hop> {
     let counting: Vec<&HttpRoute> = routes.iter().filter(|route| route.counts()).collect();
     let backends = call.route_backends.iter();
     let mut ways: Vec<Ways<'_>> = backends
-        .filter(|backend| counting.iter().any(|route| route.names(backend)))
+        .filter(|backend| counting.iter().any(|route| route.uses(backend)))
         .map(|backend| Ways::new(facts, call, backend))
         .collect();
     let mut hops = Vec::new();
@@ -127,15 +127,23 @@ impl RuleBackend {
 }
 
 impl HttpRoute {
-    fn counts(&self) -> bool {
+    pub(super) fn counts(&self) -> bool {
         !matches!(self.accepted, Some(Accepted::No(_)))
     }
 
-    fn names(&self, backend: &Backend) -> bool {
-        self.rules.iter().any(|rule| match &rule.goal {
-            Goal::Redirect => false,
-            Goal::Backends(backends) => backends.iter().any(|named| named.is(backend)),
-        })
+    /// The backends of one of its rules that get requests.
+    pub(super) fn used<'a>(&self, rule: &'a RouteRule) -> Vec<&'a RuleBackend> {
+        let backends: &'a [RuleBackend] = match &rule.goal {
+            Goal::Redirect => &[],
+            Goal::Backends(backends) => backends,
+        };
+        let is_used = |backend: &&RuleBackend| self.is_ordered || backend.weight > 0;
+        backends.iter().filter(is_used).collect()
+    }
+
+    fn uses(&self, backend: &Backend) -> bool {
+        let mut used = self.rules.iter().flat_map(|rule| self.used(rule));
+        used.any(|named| named.is(backend))
     }
 
     fn edit(&self) -> String {
@@ -191,14 +199,11 @@ fn rules(route: &HttpRoute, ways: &mut [Ways<'_>]) -> Vec<Hop> {
 
 fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Finding {
     let requests = &rule.requests;
-    let backends = match &rule.goal {
+    match &rule.goal {
         Goal::Redirect => return Finding::good(format!("{requests}: redirected")),
-        Goal::Backends(backends) => backends,
-    };
-    let used: Vec<&RuleBackend> = backends
-        .iter()
-        .filter(|backend| route.is_ordered || backend.weight > 0)
-        .collect();
+        Goal::Backends(_) => {}
+    }
+    let used = route.used(rule);
     if used.is_empty() {
         let text = format!("{requests}: the rule sends nothing to any backend");
         return Finding::broken(text, "give one a weight");

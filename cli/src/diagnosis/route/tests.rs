@@ -189,6 +189,29 @@ fn a_backend_that_does_not_exist_is_named_where_it_is_written() {
     }
 }
 
+#[test]
+fn a_backend_without_a_share_is_not_followed() {
+    let none_for_east = || rule(vec![named("web-east", 0), named("web", 1)]);
+    let some_for_east = || rule(vec![named("web-east", 1), named("web", 1)]);
+    for (rules, is_ordered, expected) in [
+        (vec![none_for_east()], false, Verdict::Good),
+        (vec![none_for_east()], true, Verdict::Degraded),
+        (
+            vec![none_for_east(), some_for_east()],
+            false,
+            Verdict::Degraded,
+        ),
+    ] {
+        let mut facts = routed(rules);
+        the_route(&mut facts).is_ordered = is_ordered;
+        break_east(&mut facts);
+        let hops = diagnose(&facts);
+        assert_eq!(verdict(&hops), expected, "{hops:#?}");
+        let is_followed = !of_place(&hops, Place::Gateway).is_empty();
+        assert_eq!(is_followed, expected == Verdict::Degraded);
+    }
+}
+
 /// It could not be read.
 fn hide(facts: &mut Facts, at: usize) {
     call(facts).route_backends[at].service = Err("forbidden".into());
