@@ -238,7 +238,7 @@ fn split(call: &Call) -> Option<Finding> {
         return Some(Finding::new(state, text, advice));
     }
     let unused = call.backends.iter().all(|backend| backend.weight == 0);
-    if !split.has_primary && unused {
+    if !split.has_primary && unused && split.unseen == 0 {
         let text = format!("TrafficSplit {} sends nothing to any backend", split.name);
         return Some(Finding::broken(text, "give one a weight"));
     }
@@ -247,9 +247,9 @@ fn split(call: &Call) -> Option<Finding> {
         .iter()
         .map(|backend| backend.name.as_str())
         .collect();
-    Some(Finding::good(format!(
-        "TrafficSplit {}: {}",
-        split.name,
-        names.join(", ")
-    )))
+    let text = format!("TrafficSplit {}: {}", split.name, names.join(", "));
+    Some(match split.unseen {
+        0 => Finding::good(text),
+        more => Finding::unknown(format!("{text}, and {more} more (not looked at)"), ""),
+    })
 }

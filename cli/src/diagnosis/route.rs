@@ -49,6 +49,8 @@ enum Seen {
     Missing,
     /// Its hops say what could not be seen.
     Unknown,
+    /// There are more backends than are looked at.
+    Unvisited,
 }
 
 impl Seen {
@@ -72,6 +74,7 @@ impl Seen {
             Self::Broken => " (broken)",
             Self::Missing => " (no such Service and port)",
             Self::Unknown => " (not known)",
+            Self::Unvisited => " (not looked at)",
         }
     }
 }
@@ -115,8 +118,11 @@ impl<'a> Ways<'a> {
 
 impl RuleBackend {
     fn seen(&self, ways: &[Ways<'_>]) -> Seen {
-        let way = ways.iter().find(|way| way.is(self));
-        way.map_or(Seen::Missing, |way| way.seen)
+        match ways.iter().find(|way| way.is(self)) {
+            Some(way) => way.seen,
+            None if self.port.is_none() => Seen::Missing,
+            None => Seen::Unvisited,
+        }
     }
 
     fn is(&self, backend: &Backend) -> bool {
@@ -217,11 +223,14 @@ fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Findin
     let has = |wanted: Seen| seen.contains(&wanted);
     let advice = if has(Seen::Missing) {
         route.edit()
-    } else {
+    } else if has(Seen::Broken) || has(Seen::Unknown) {
         "see below".to_owned()
+    } else {
+        String::new()
     };
     let is_broken = has(Seen::Broken) || has(Seen::Missing);
-    match (has(Seen::Works), has(Seen::Unknown), is_broken) {
+    let is_unknown = has(Seen::Unknown) || has(Seen::Unvisited);
+    match (has(Seen::Works), is_unknown, is_broken) {
         (true, false, false) => return Finding::good(text),
         (true, _, true) => return Finding::warning(text, advice),
         // What was not seen may work, and may not.

@@ -88,6 +88,7 @@ fn split(facts: &mut Facts) {
     call(facts).split = Ok(Some(Split {
         name: "web".into(),
         has_primary: false,
+        unseen: 0,
     }));
 }
 
@@ -608,6 +609,25 @@ fn a_mirror_that_is_missing_follows_from_what_is_broken_behind_it() {
             .advice
             .contains("kubectl --context east -n shop label service web")
     );
+}
+
+#[test]
+fn backends_of_a_split_that_were_not_looked_at_are_unknown() {
+    let mut facts = facts();
+    split(&mut facts);
+    for (unseen, weight, state) in [
+        (0, 1, State::Good),
+        (2, 1, State::Unknown),
+        (0, 0, State::Broken),
+        (2, 0, State::Unknown),
+    ] {
+        let call = call(&mut facts);
+        call.split.as_mut().unwrap().as_mut().unwrap().unseen = unseen;
+        call.backends[0].weight = weight;
+        let hops = diagnose(&facts);
+        let route = hops.iter().find(|hop| hop.place == Place::Route).unwrap();
+        assert_eq!(route.state, state, "{unseen} {weight}: {}", route.text);
+    }
 }
 
 #[test]

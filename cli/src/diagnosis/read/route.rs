@@ -173,15 +173,13 @@ fn one_match(found: &HttpRouteMatch) -> String {
     parts.join(" ")
 }
 
-/// The Services that the rules of `routes` lead to.
+/// The Services that requests go to by the rules of those `routes` that count.
 pub(super) fn backends(routes: &Read<Vec<HttpRoute>>) -> Vec<Named> {
     let mut found = Vec::new();
-    let rules = routes.iter().flatten().flat_map(|route| &route.rules);
-    for rule in rules {
-        let Goal::Backends(backends) = &rule.goal else {
-            continue;
-        };
-        for backend in backends.iter().filter(|backend| backend.port.is_some()) {
+    let counting = routes.iter().flatten().filter(|route| route.counts());
+    for route in counting {
+        let used = route.rules.iter().flat_map(|rule| route.used(rule));
+        for backend in used.filter(|backend| backend.port.is_some()) {
             let named = Named {
                 namespace: backend.namespace.clone(),
                 name: backend.name.clone(),
@@ -277,6 +275,32 @@ mod tests {
             panic!("it has no backends, and so its parent");
         };
         assert_eq!((itself[0].name.as_str(), itself[0].port), ("web", Some(80)));
+    }
+
+    #[test]
+    fn only_backends_that_get_requests_are_looked_at() {
+        let names = |route: &HttpRoute| -> Vec<String> {
+            let found = backends(&Ok(vec![route.clone()]));
+            found.into_iter().map(|named| named.name).collect()
+        };
+        let object = object(web(None), json!({}), json!([]));
+        let mut route = attached(vec![object], &target(), Some(80)).remove(0);
+        assert_eq!(names(&route), ["web", "web-east"]);
+        let Goal::Backends(of_first) = &mut route.rules[0].goal else {
+            panic!("it has backends");
+        };
+        of_first[1].weight = 0;
+        assert_eq!(names(&route), ["web"]);
+        route.is_ordered = true;
+        assert_eq!(names(&route), ["web", "web-east"]);
+        for (accepted, count) in [
+            (Accepted::Yes, 2),
+            (Accepted::Partially("why".into()), 2),
+            (Accepted::No("why".into()), 0),
+        ] {
+            route.accepted = Some(accepted);
+            assert_eq!(names(&route).len(), count, "{:?}", route.accepted);
+        }
     }
 
     #[test]

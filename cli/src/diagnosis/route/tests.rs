@@ -190,6 +190,30 @@ fn a_backend_that_does_not_exist_is_named_where_it_is_written() {
 }
 
 #[test]
+fn a_backend_that_was_not_looked_at_is_unknown() {
+    let nowhere = RuleBackend {
+        port: None,
+        ..named("nowhere", 1)
+    };
+    for (backends, text) in [
+        (vec![named("ninth", 1)], "/: ninth 1 (not looked at)"),
+        (
+            vec![named("web", 1), named("ninth", 1)],
+            "/: web 1, ninth 1 (not looked at)",
+        ),
+        (
+            vec![nowhere, named("ninth", 1)],
+            "/: nowhere 1 (no such Service and port), ninth 1 (not looked at)",
+        ),
+    ] {
+        let hops = diagnose(&routed(vec![rule(backends)]));
+        let unknown = (State::Unknown, "canary", text);
+        assert_eq!(of_place(&hops, Place::Route), [unknown]);
+        assert_eq!(verdict(&hops), Verdict::Unknown, "{hops:#?}");
+    }
+}
+
+#[test]
 fn a_backend_without_a_share_is_not_followed() {
     let none_for_east = || rule(vec![named("web-east", 0), named("web", 1)]);
     let some_for_east = || rule(vec![named("web-east", 1), named("web", 1)]);
@@ -293,6 +317,7 @@ fn a_split_beside_a_route_is_for_what_is_no_http() {
     call(&mut facts).split = Ok(Some(Split {
         name: "web".into(),
         has_primary: false,
+        unseen: 0,
     }));
     let hops = diagnose(&facts);
     assert_eq!(verdict(&hops), Verdict::Good, "{hops:#?}");
