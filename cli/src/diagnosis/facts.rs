@@ -207,6 +207,11 @@ pub(crate) struct RouteRule {
 /// Where a rule's requests go.
 #[derive(Clone, Debug)]
 pub(crate) enum Goal {
+    /// Nowhere: mesh-control leaves the rule out, and other rules may be for its
+    /// requests.
+    Dropped,
+    /// Nowhere: they are answered with 500, for this reason.
+    Failing(String),
     /// Back to the client, with another address.
     Redirect,
     /// To one of these, in order of preference.

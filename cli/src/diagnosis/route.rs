@@ -140,7 +140,7 @@ impl HttpRoute {
     /// The backends of one of its rules that get requests.
     pub(super) fn used<'a>(&self, rule: &'a RouteRule) -> Vec<&'a RuleBackend> {
         let backends: &'a [RuleBackend] = match &rule.goal {
-            Goal::Redirect => &[],
+            Goal::Dropped | Goal::Failing(_) | Goal::Redirect => &[],
             Goal::Backends(backends) => backends,
         };
         let is_used = |backend: &&RuleBackend| self.is_ordered || backend.weight > 0;
@@ -192,23 +192,33 @@ fn rules(route: &HttpRoute, ways: &mut [Ways<'_>]) -> Vec<Hop> {
     let several = route.rules.len() > 1;
     let numbered = route.rules.iter().enumerate();
     numbered
-        .map(|(at, rule)| {
+        .filter_map(|(at, rule)| {
             let about = if several {
                 format!("{} {}", route.name, at + 1)
             } else {
                 route.name.clone()
             };
-            of_rule(route, rule, ways).at(Place::Route, &about)
+            Some(of_rule(route, rule, ways)?.at(Place::Route, &about))
         })
         .collect()
 }
 
-fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Finding {
+/// None if the rule is dropped: that is said of the route.
+fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Option<Finding> {
     let requests = &rule.requests;
     match &rule.goal {
-        Goal::Redirect => return Finding::good(format!("{requests}: redirected")),
-        Goal::Backends(_) => {}
+        Goal::Dropped => None,
+        Goal::Failing(why) => {
+            let text = format!("{requests}: answers with 500: {why}");
+            Some(Finding::broken(text, route.edit()))
+        }
+        Goal::Redirect => Some(Finding::good(format!("{requests}: redirected"))),
+        Goal::Backends(_) => Some(forwarding(route, rule, ways)),
     }
+}
+
+fn forwarding(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Finding {
+    let requests = &rule.requests;
     let used = route.used(rule);
     if used.is_empty() {
         let text = format!("{requests}: the rule sends nothing to any backend");

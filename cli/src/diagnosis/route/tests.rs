@@ -190,6 +190,31 @@ fn a_backend_that_does_not_exist_is_named_where_it_is_written() {
 }
 
 #[test]
+fn rules_that_lead_nowhere_are_not_followed() {
+    let to = |goal: Goal| RouteRule {
+        requests: "/".into(),
+        goal,
+    };
+    let web = || rule(vec![named("web", 1)]);
+    let good = (State::Good, "canary 2", "/: web 1");
+    let failing = "/: answers with 500: the filter RequestMirror is not supported";
+    for (goal, expected, outcome) in [
+        (Goal::Dropped, vec![good], Verdict::Good),
+        (
+            Goal::Failing("the filter RequestMirror is not supported".into()),
+            vec![(State::Broken, "canary 1", failing), good],
+            Verdict::Broken,
+        ),
+    ] {
+        let mut facts = routed(vec![to(goal), web()]);
+        break_east(&mut facts);
+        let hops = diagnose(&facts);
+        assert_eq!(of_place(&hops, Place::Route), expected);
+        assert_eq!(verdict(&hops), outcome, "{hops:#?}");
+    }
+}
+
+#[test]
 fn a_backend_that_was_not_looked_at_is_unknown() {
     let nowhere = RuleBackend {
         port: None,
