@@ -119,8 +119,12 @@ pub(crate) fn first_warning(hops: &[Hop]) -> Option<usize> {
 
 /// Good only if every hop is.
 pub(crate) fn verdict(hops: &[Hop]) -> Verdict {
+    // Nothing is known to stand in for what is broken.
+    let lost = |hop: &Hop| hop.place == Place::Route && hop.state == State::Unknown;
     if first_broken(hops).is_some() {
         Verdict::Broken
+    } else if hops.iter().any(lost) {
+        Verdict::Unknown
     } else if first_warning(hops).is_some() {
         Verdict::Degraded
     } else if hops.is_empty() || hops.iter().any(|hop| hop.state != State::Good) {

@@ -152,7 +152,7 @@ enum Outcome {
     Written,
     /// The object is gone, or has changed meanwhile.
     Overtaken,
-    /// What is wrong is with this object; others may go through.
+    /// It answers: what is wrong may be with this object, and others go through.
     Refused(String),
 }
 
@@ -171,9 +171,9 @@ async fn write<K: Kept>(
         Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
             Ok(Outcome::Overtaken)
         }
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 400 | 403 | 422) => {
-            Ok(Outcome::Refused(status.message.clone()))
-        }
+        // Whatever its code is: an admission webhook that is down answers 500, and
+        // for some objects only.
+        Ok(Err(kube::Error::Api(status))) => Ok(Outcome::Refused(status.message.clone())),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the API server does not answer in time".to_owned()),
     }

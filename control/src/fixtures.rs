@@ -66,6 +66,7 @@ pub(crate) fn split(primary: Option<&str>) -> Split {
 fn service(export: Export, mirror: Option<Mirror>, name: &str) -> Service {
     Service {
         uid: format!("uid-{name}"),
+        is_headless: false,
         ports: vec![ServicePort {
             name: "http".to_owned(),
             port: 80,

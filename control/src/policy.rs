@@ -173,50 +173,54 @@ impl Policies {
         })
     }
 
-    /// References of authorizations that lead nowhere.
+    /// References of authorizations that lead nowhere, or to what admits nobody.
     pub(crate) fn unresolved(&self) -> Vec<(Name, Problem)> {
         let all = self.authorizations.iter();
         let all = all.flat_map(|(ns, list)| list.iter().map(move |one| (ns, one)));
         all.flat_map(|(namespace, authorization)| {
             let name = (namespace.clone(), authorization.name.clone());
-            let target = self.missing_target(namespace, authorization);
+            let target = self.unusable_target(namespace, authorization);
             let problems = target
                 .into_iter()
-                .chain(self.missing_authentications(authorization));
+                .chain(self.unusable_authentications(authorization));
             problems.map(move |problem| (name.clone(), problem))
         })
         .collect()
     }
 
-    fn missing_target(&self, namespace: &str, authorization: &Authorization) -> Option<Problem> {
+    fn unusable_target(&self, namespace: &str, authorization: &Authorization) -> Option<Problem> {
         let Target::Server(wanted) = &authorization.target else {
             return None;
         };
         let mut servers = self.servers.get(namespace).into_iter().flatten();
-        let exists = servers.any(|server| server.name == *wanted);
-        (!exists).then(|| {
-            let message = format!("there is no Server {wanted}: it admits nobody");
-            Problem::new(Effect::Refused, "TargetNotFound", message)
-        })
+        let found = servers.find(|server| server.name == *wanted);
+        if found.is_some_and(|server| !server.broken) {
+            return None;
+        }
+        // One without a port that can be used is told so, and is nowhere else.
+        let which = (Kind::Server, (namespace.to_owned(), wanted.clone()));
+        let (reason, what) = if self.told.contains_key(&which) {
+            ("TargetInvalid", format!("the Server {wanted} is not valid"))
+        } else {
+            ("TargetNotFound", format!("there is no Server {wanted}"))
+        };
+        let message = format!("{what}: it admits nobody");
+        Some(Problem::new(Effect::Refused, reason, message))
     }
 
-    fn missing_authentications(&self, authorization: &Authorization) -> Vec<Problem> {
+    fn unusable_authentications(&self, authorization: &Authorization) -> Vec<Problem> {
         let mesh_tls = match &authorization.clients {
-            Some(ClientsRef::MeshTls(name)) if !self.mesh_tls.contains_key(name) => {
-                Some((Kind::MeshTlsAuthentication, name))
+            Some(ClientsRef::MeshTls(name)) => {
+                let named = self.mesh_tls.get(name).map(Vec::len);
+                unusable(Kind::MeshTlsAuthentication, name, named)
             }
-            Some(ClientsRef::MeshTls(_) | ClientsRef::Identity(_)) | None => None,
+            Some(ClientsRef::Identity(_)) | None => None,
         };
-        let networks = authorization.networks.as_ref();
-        let networks = networks.filter(|name| !self.networks.contains_key(name));
-        let networks = networks.map(|name| (Kind::NetworkAuthentication, name));
-        let missing = mesh_tls.into_iter().chain(networks);
-        missing
-            .map(|(kind, (namespace, name))| {
-                let message = format!("there is no {kind} {namespace}/{name}: it admits nobody");
-                Problem::new(Effect::Refused, "AuthenticationNotFound", message)
-            })
-            .collect()
+        let networks = authorization.networks.as_ref().and_then(|name| {
+            let named = self.networks.get(name).map(Vec::len);
+            unusable(Kind::NetworkAuthentication, name, named)
+        });
+        mesh_tls.into_iter().chain(networks).collect()
     }
 
     /// What is wrong, for people.
@@ -235,6 +239,25 @@ impl Policies {
             .chain(of_objects)
             .collect()
     }
+}
+
+/// Why an authentication with so many usable entries admits nobody; none: there
+/// is no such object.
+fn unusable(kind: Kind, name: &Name, entries: Option<usize>) -> Option<Problem> {
+    let (namespace, name) = name;
+    let (reason, what) = match entries {
+        None => (
+            "AuthenticationNotFound",
+            format!("there is no {kind} {namespace}/{name}"),
+        ),
+        Some(0) => (
+            "AuthenticationInvalid",
+            format!("{kind} {namespace}/{name} has no usable entry"),
+        ),
+        Some(_) => return None,
+    };
+    let message = format!("{what}: it admits nobody");
+    Some(Problem::new(Effect::Refused, reason, message))
 }
 
 impl fmt::Display for Kind {

@@ -56,6 +56,8 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) uid: String,
+    /// It has no address of its own: its clients call pods.
+    pub(crate) is_headless: bool,
     pub(crate) ports: Vec<ServicePort>,
     pub(crate) export: Export,
     /// Set on a mirror Service.

@@ -207,7 +207,7 @@ const fn kind(state: Option<&State>) -> &'static str {
 
 /// Tried per backend.
 const MOST_ENDPOINTS: usize = 3;
-/// More backends than `explain` looks at.
+/// As many as `explain` looks at.
 const MOST_BACKENDS: usize = 16;
 /// With the first answer of discovery, below the deadline of the page.
 const ATTEMPT: Duration = Duration::from_secs(6);

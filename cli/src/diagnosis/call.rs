@@ -30,13 +30,16 @@ pub(super) fn hops(facts: &Facts, call: &Call) -> Vec<Hop> {
     hops
 }
 
-/// The hops to a backend; none if it is no Service and nothing says what it
-/// should be.
+/// The hops to a backend; none if there is no such Service and nothing says what
+/// it should be.
 pub(super) fn behind(facts: &Facts, call: &Call, backend: &Backend, about: &str) -> Vec<Hop> {
-    let mut hops = match &backend.way {
-        Way::Linked { cluster, .. } => link::to(facts, cluster),
-        Way::Local(_) if !matches!(backend.service, Ok(Some(_))) => return Vec::new(),
-        Way::Local(_) => Vec::new(),
+    let mut hops = match (&backend.way, &backend.service) {
+        (Way::Linked { cluster, .. }, _) => link::to(facts, cluster),
+        (Way::Local(_), Ok(None)) => return Vec::new(),
+        (Way::Local(_), Err(error)) => {
+            return vec![Finding::unread(error).at(Place::Endpoints, about)];
+        }
+        (Way::Local(_), Ok(Some(_))) => Vec::new(),
     };
     hops.extend(remote::hops(facts, call, backend, about));
     hops
@@ -235,7 +238,7 @@ fn split(call: &Call) -> Option<Finding> {
         return Some(Finding::new(state, text, advice));
     }
     let unused = call.backends.iter().all(|backend| backend.weight == 0);
-    if !split.has_primary && unused {
+    if !split.has_primary && unused && split.unseen == 0 {
         let text = format!("TrafficSplit {} sends nothing to any backend", split.name);
         return Some(Finding::broken(text, "give one a weight"));
     }
@@ -244,9 +247,9 @@ fn split(call: &Call) -> Option<Finding> {
         .iter()
         .map(|backend| backend.name.as_str())
         .collect();
-    Some(Finding::good(format!(
-        "TrafficSplit {}: {}",
-        split.name,
-        names.join(", ")
-    )))
+    let text = format!("TrafficSplit {}: {}", split.name, names.join(", "));
+    Some(match split.unseen {
+        0 => Finding::good(text),
+        more => Finding::unknown(format!("{text}, and {more} more (not looked at)"), ""),
+    })
 }

@@ -95,7 +95,8 @@ pub(crate) struct Call {
     /// The HTTPRoutes of that Service and port, the oldest first. They lead HTTP
     /// requests instead, if there are any.
     pub(crate) routes: Read<Vec<HttpRoute>>,
-    /// The Services that their rules lead to, each with its port once.
+    /// The Services that the rules of those that count lead to, each with its port
+    /// once; not more than are looked at.
     pub(crate) route_backends: Vec<Backend>,
     /// What the client's sidecar found when it tried.
     pub(crate) sidecar: Read<SidecarProbe>,
@@ -169,6 +170,8 @@ pub(crate) struct Split {
     pub(crate) name: String,
     /// Whether it has a primary, so that weights do not matter.
     pub(crate) has_primary: bool,
+    /// Backends that were not looked at, as there are too many.
+    pub(crate) unseen: usize,
 }
 
 /// An HTTPRoute.
@@ -204,6 +207,11 @@ pub(crate) struct RouteRule {
 /// Where a rule's requests go.
 #[derive(Clone, Debug)]
 pub(crate) enum Goal {
+    /// Nowhere: mesh-control leaves the rule out, and other rules may be for its
+    /// requests.
+    Dropped,
+    /// Nowhere: they are answered with 500, for this reason.
+    Failing(String),
     /// Back to the client, with another address.
     Redirect,
     /// To one of these, in order of preference.

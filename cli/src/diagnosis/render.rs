@@ -107,6 +107,10 @@ fn conclusion(hops: &[Hop]) -> String {
             "Broken at: {}. Something else stands in for it.",
             at(first_warning(hops))
         ),
+        Verdict::Unknown if first_warning(hops).is_some() => format!(
+            "Broken at: {}. Whether something else stands in for it could not be seen.",
+            at(first_warning(hops))
+        ),
         Verdict::Unknown => {
             "Nothing that was seen is broken, but not everything could be seen.".into()
         }
@@ -162,6 +166,17 @@ mod tests {
         let coloured = text("t", &hops, Style::Coloured);
         assert!(coloured.contains("\u{1b}[33m! Gateway"), "{coloured}");
         assert!(coloured.ends_with("Broken at: Gateway. Something else stands in for it.\n"));
+    }
+
+    #[test]
+    fn what_is_broken_is_named_if_it_is_not_known_what_stands_in_for_it() {
+        let hops = [
+            hop(Place::Route, State::Unknown),
+            hop(Place::Gateway, State::Warning),
+        ];
+        let text = text("t", &hops, Style::Plain);
+        let end = "Broken at: Gateway. Whether something else stands in for it could not be seen.";
+        assert!(text.trim_end().ends_with(end), "{text}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) fn hops(facts: &Facts, call: &Call) -> Vec<Hop> {
     let counting: Vec<&HttpRoute> = routes.iter().filter(|route| route.counts()).collect();
     let backends = call.route_backends.iter();
     let mut ways: Vec<Ways<'_>> = backends
-        .filter(|backend| counting.iter().any(|route| route.names(backend)))
+        .filter(|backend| counting.iter().any(|route| route.uses(backend)))
         .map(|backend| Ways::new(facts, call, backend))
         .collect();
     let mut hops = Vec::new();
@@ -39,11 +39,51 @@ pub(super) fn hops(facts: &Facts, call: &Call) -> Vec<Hop> {
     hops
 }
 
+/// How a backend is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seen {
+    Works,
+    /// Its hops say why not.
+    Broken,
+    /// There is no such Service and port.
+    Missing,
+    /// Its hops say what could not be seen.
+    Unknown,
+    /// There are more backends than are looked at.
+    Unvisited,
+}
+
+impl Seen {
+    /// What these hops to a backend come to.
+    fn of(hops: &[Hop]) -> Self {
+        let any = |state: State| hops.iter().any(|hop| hop.state == state);
+        if hops.is_empty() {
+            Self::Missing
+        } else if any(State::Broken) || any(State::Follows) {
+            Self::Broken
+        } else if any(State::Unknown) {
+            Self::Unknown
+        } else {
+            Self::Works
+        }
+    }
+
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Works => "",
+            Self::Broken => " (broken)",
+            Self::Missing => " (no such Service and port)",
+            Self::Unknown => " (not known)",
+            Self::Unvisited => " (not looked at)",
+        }
+    }
+}
+
 /// A backend, and the hops to it.
 struct Ways<'a> {
     backend: &'a Backend,
     hops: Vec<Hop>,
-    works: bool,
+    seen: Seen,
     /// Nothing stands in for it in some rule.
     is_needed: bool,
 }
@@ -52,10 +92,9 @@ impl<'a> Ways<'a> {
     fn new(facts: &Facts, call: &Call, backend: &'a Backend) -> Self {
         let mut hops = behind(facts, call, backend, &backend.name);
         settle(&mut hops);
-        let is_broken = |hop: &Hop| matches!(hop.state, State::Broken | State::Follows);
         Self {
             backend,
-            works: !hops.is_empty() && !hops.iter().any(is_broken),
+            seen: Seen::of(&hops),
             hops,
             is_needed: false,
         }
@@ -78,6 +117,14 @@ impl<'a> Ways<'a> {
 }
 
 impl RuleBackend {
+    fn seen(&self, ways: &[Ways<'_>]) -> Seen {
+        match ways.iter().find(|way| way.is(self)) {
+            Some(way) => way.seen,
+            None if self.port.is_none() => Seen::Missing,
+            None => Seen::Unvisited,
+        }
+    }
+
     fn is(&self, backend: &Backend) -> bool {
         self.namespace == backend.namespace
             && self.name == backend.name
@@ -86,15 +133,23 @@ impl RuleBackend {
 }
 
 impl HttpRoute {
-    fn counts(&self) -> bool {
+    pub(super) fn counts(&self) -> bool {
         !matches!(self.accepted, Some(Accepted::No(_)))
     }
 
-    fn names(&self, backend: &Backend) -> bool {
-        self.rules.iter().any(|rule| match &rule.goal {
-            Goal::Redirect => false,
-            Goal::Backends(backends) => backends.iter().any(|named| named.is(backend)),
-        })
+    /// The backends of one of its rules that get requests.
+    pub(super) fn used<'a>(&self, rule: &'a RouteRule) -> Vec<&'a RuleBackend> {
+        let backends: &'a [RuleBackend] = match &rule.goal {
+            Goal::Dropped | Goal::Failing(_) | Goal::Redirect => &[],
+            Goal::Backends(backends) => backends,
+        };
+        let is_used = |backend: &&RuleBackend| self.is_ordered || backend.weight > 0;
+        backends.iter().filter(is_used).collect()
+    }
+
+    fn uses(&self, backend: &Backend) -> bool {
+        let mut used = self.rules.iter().flat_map(|rule| self.used(rule));
+        used.any(|named| named.is(backend))
     }
 
     fn edit(&self) -> String {
@@ -137,56 +192,65 @@ fn rules(route: &HttpRoute, ways: &mut [Ways<'_>]) -> Vec<Hop> {
     let several = route.rules.len() > 1;
     let numbered = route.rules.iter().enumerate();
     numbered
-        .map(|(at, rule)| {
+        .filter_map(|(at, rule)| {
             let about = if several {
                 format!("{} {}", route.name, at + 1)
             } else {
                 route.name.clone()
             };
-            of_rule(route, rule, ways).at(Place::Route, &about)
+            Some(of_rule(route, rule, ways)?.at(Place::Route, &about))
         })
         .collect()
 }
 
-fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Finding {
+/// None if the rule is dropped: that is said of the route.
+fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Option<Finding> {
     let requests = &rule.requests;
-    let backends = match &rule.goal {
-        Goal::Redirect => return Finding::good(format!("{requests}: redirected")),
-        Goal::Backends(backends) => backends,
-    };
-    let used: Vec<&RuleBackend> = backends
-        .iter()
-        .filter(|backend| route.is_ordered || backend.weight > 0)
-        .collect();
+    match &rule.goal {
+        Goal::Dropped => None,
+        Goal::Failing(why) => {
+            let text = format!("{requests}: answers with 500: {why}");
+            Some(Finding::broken(text, route.edit()))
+        }
+        Goal::Redirect => Some(Finding::good(format!("{requests}: redirected"))),
+        Goal::Backends(_) => Some(forwarding(route, rule, ways)),
+    }
+}
+
+fn forwarding(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Finding {
+    let requests = &rule.requests;
+    let used = route.used(rule);
     if used.is_empty() {
         let text = format!("{requests}: the rule sends nothing to any backend");
         return Finding::broken(text, "give one a weight");
     }
-    let found = |named: &RuleBackend| ways.iter().find(|way| way.is(named));
-    let works = |named: &RuleBackend| found(named).is_some_and(|way| way.works);
-    let working = used.iter().filter(|named| works(named)).count();
-    let is_seen_broken =
-        |named: &&&RuleBackend| found(named).is_some_and(|way| !way.hops.is_empty());
-    let explained = used.iter().filter(is_seen_broken).count();
-    let members = used.iter().map(|named| member(route, named, found(named)));
+    let seen: Vec<Seen> = used.iter().map(|named| named.seen(ways)).collect();
+    let members = used.iter().zip(&seen);
+    let members = members.map(|(named, seen)| member(route, named, *seen));
     let separator = if route.is_ordered { ", then " } else { ", " };
     let members = members.collect::<Vec<_>>().join(separator);
     let text = format!("{requests}: {members}");
-    if working == used.len() {
-        return Finding::good(text);
-    }
-    let advice = if explained == used.len() {
+    let has = |wanted: Seen| seen.contains(&wanted);
+    let advice = if has(Seen::Missing) {
+        route.edit()
+    } else if has(Seen::Broken) || has(Seen::Unknown) {
         "see below".to_owned()
     } else {
-        route.edit()
+        String::new()
     };
-    if working > 0 {
-        return Finding::warning(text, advice);
+    let is_broken = has(Seen::Broken) || has(Seen::Missing);
+    let is_unknown = has(Seen::Unknown) || has(Seen::Unvisited);
+    match (has(Seen::Works), is_unknown, is_broken) {
+        (true, false, false) => return Finding::good(text),
+        (true, _, true) => return Finding::warning(text, advice),
+        // What was not seen may work, and may not.
+        (_, true, _) => return Finding::unknown(text, advice),
+        (false, false, _) => {}
     }
     for way in ways.iter_mut() {
         way.is_needed |= used.iter().any(|named| way.is(named));
     }
-    if explained > 0 {
+    if has(Seen::Broken) {
         Finding::follows(text, advice)
     } else {
         Finding::broken(text, advice)
@@ -194,7 +258,7 @@ fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Findin
 }
 
 /// A backend with its share, and what is wrong with it.
-fn member(route: &HttpRoute, named: &RuleBackend, way: Option<&Ways<'_>>) -> String {
+fn member(route: &HttpRoute, named: &RuleBackend, seen: Seen) -> String {
     let name = if named.namespace == route.namespace {
         named.name.clone()
     } else {
@@ -205,12 +269,7 @@ fn member(route: &HttpRoute, named: &RuleBackend, way: Option<&Ways<'_>>) -> Str
     } else {
         format!(" {}", named.weight)
     };
-    let state = match way {
-        Some(way) if way.works => "",
-        Some(way) if !way.hops.is_empty() => " (broken)",
-        Some(_) | None => " (no such Service and port)",
-    };
-    format!("{name}{share}{state}")
+    format!("{name}{share}{}", seen.in_words())
 }
 
 #[cfg(test)]

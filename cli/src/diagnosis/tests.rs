@@ -88,6 +88,7 @@ fn split(facts: &mut Facts) {
     call(facts).split = Ok(Some(Split {
         name: "web".into(),
         has_primary: false,
+        unseen: 0,
     }));
 }
 
@@ -546,6 +547,11 @@ const UNREAD: &[(Place, Break)] = &[
     }),
     (Place::Control, |f| f.control = Err("no".into())),
     (Place::Service, |f| call(f).service = Err("no".into())),
+    (Place::Endpoints, |f| {
+        let mut web = local_backend("web", None);
+        web.service = Err("no".into());
+        call(f).backends.push(web);
+    }),
     (Place::Route, |f| call(f).split = Err("no".into())),
     (Place::Route, |f| call(f).routes = Err("no".into())),
     (Place::Link, |f| f.links = Err("no".into())),
@@ -603,6 +609,25 @@ fn a_mirror_that_is_missing_follows_from_what_is_broken_behind_it() {
             .advice
             .contains("kubectl --context east -n shop label service web")
     );
+}
+
+#[test]
+fn backends_of_a_split_that_were_not_looked_at_are_unknown() {
+    let mut facts = facts();
+    split(&mut facts);
+    for (unseen, weight, state) in [
+        (0, 1, State::Good),
+        (2, 1, State::Unknown),
+        (0, 0, State::Broken),
+        (2, 0, State::Unknown),
+    ] {
+        let call = call(&mut facts);
+        call.split.as_mut().unwrap().as_mut().unwrap().unseen = unseen;
+        call.backends[0].weight = weight;
+        let hops = diagnose(&facts);
+        let route = hops.iter().find(|hop| hop.place == Place::Route).unwrap();
+        assert_eq!(route.state, state, "{unseen} {weight}: {}", route.text);
+    }
 }
 
 #[test]

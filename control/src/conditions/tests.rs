@@ -26,6 +26,8 @@ const ROUTE: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httprout
 struct ApiServer {
     path: &'static str,
     object: Arc<Mutex<Value>>,
+    /// How it answers about [`REFUSED`].
+    refusal: u16,
     /// How writes were answered.
     answers: Arc<Mutex<Vec<u16>>>,
     world: watch::Sender<Option<World>>,
@@ -37,6 +39,7 @@ impl ApiServer {
         let server = Self {
             path,
             object: Arc::default(),
+            refusal: 422,
             answers: Arc::default(),
             world: watch::channel(None).0,
             objects,
@@ -87,7 +90,7 @@ impl ApiServer {
                     server.patch(&serde_json::from_slice(&body).unwrap())
                 } else {
                     assert_eq!(head.uri.path(), REFUSED);
-                    422
+                    server.refusal
                 };
                 let answer = match code {
                     200 => server.object(),
@@ -148,7 +151,7 @@ impl ApiServer {
 fn objects() -> Objects {
     let service = json!({
         "metadata": {"name": "web", "namespace": "shop"},
-        "spec": {"ports": [{"port": 80}]},
+        "spec": {"clusterIPs": ["10.96.0.20"], "ports": [{"port": 80}]},
     });
     Objects {
         services: vec![Arc::new(serde_json::from_value(service).unwrap())],
@@ -215,11 +218,16 @@ async fn a_status_that_is_refused_holds_up_no_other() {
         all.routes.push(Arc::new(another));
         all
     };
-    let server = ApiServer::new(ROUTE, route(), with_another);
-    let keeping = server.keep::<HTTPRoute>();
-    server.written().await;
-    assert_eq!(server.answers().first(), Some(&200));
-    keeping.abort();
+    for refusal in [400, 403, 422, 429, 500, 503] {
+        let server = ApiServer {
+            refusal,
+            ..ApiServer::new(ROUTE, route(), with_another)
+        };
+        let keeping = server.keep::<HTTPRoute>();
+        server.written().await;
+        assert_eq!(server.answers().first(), Some(&200), "{refusal}");
+        keeping.abort();
+    }
 }
 
 #[tokio::test(start_paused = true)]

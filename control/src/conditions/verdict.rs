@@ -136,8 +136,12 @@ mod tests {
 
     #[test]
     fn a_long_message_is_cut_between_characters() {
-        let verdict = Verdict::new("Accepted", true, "Because", "ä".repeat(2000));
-        assert!(verdict.message.len() <= LONGEST_MESSAGE + 3);
-        assert!(verdict.message.ends_with("ä…"));
+        // One byte, and then twice two thousand: the limit is inside a character.
+        let message = format!("x{}", "ä".repeat(2000));
+        assert!(!message.is_char_boundary(LONGEST_MESSAGE));
+        let verdict = Verdict::new("Accepted", true, "Because", message);
+        let kept = verdict.message.strip_suffix('…').unwrap();
+        assert_eq!(kept.len(), LONGEST_MESSAGE - 1);
+        assert!(kept.ends_with('ä'));
     }
 }

@@ -2,10 +2,11 @@
 
 use kube::ResourceExt as _;
 use mesh_api::route::{HttpBackendRef, ParentRef};
+use mesh_core::destination::Protocol;
 
 use crate::{
     conditions::{Verdict, Verdicts},
-    snapshot::{Effect, Name, Problem, RouteObject, Snapshot},
+    snapshot::{Effect, Name, Problem, RouteObject, Service, ServicePort, Snapshot},
 };
 
 /// Accepted, or why not: reasons of the Gateway API.
@@ -73,15 +74,45 @@ fn not_attached(
     let Some(found) = snapshot.services.get(&service) else {
         return Some((NO_MATCHING_PARENT, format!("There is no Service {named}.")));
     };
-    if let Some(port) = parent.port
-        && !found.ports.iter().any(|one| i32::from(one.port) == port)
-    {
-        let message = format!("Service {named} has no TCP port {port}.");
-        return Some((NO_MATCHING_PARENT, message));
+    if let Some(refusal) = not_followed(found, &named, parent.port) {
+        return Some(refusal);
     }
     route.crowded.contains(&service).then(|| {
         let message = format!("Service {named} has so many older routes that no more count.");
         (TOO_MANY_ROUTES, message)
+    })
+}
+
+/// Why nobody can follow routes to this port of a Service, or to any if none is
+/// named.
+fn not_followed(
+    service: &Service,
+    named: &str,
+    port: Option<i32>,
+) -> Option<(&'static str, String)> {
+    if service.is_headless {
+        let message = format!(
+            "Service {named} is headless: its clients call pods, and routes lead calls to an \
+             address of the Service."
+        );
+        return Some((UNSUPPORTED_VALUE, message));
+    }
+    let is_meant = |number: u16| port.is_none_or(|port| i32::from(number) == port);
+    let mut meant = service.ports.iter().filter(|one| is_meant(one.port));
+    let number = port.map_or_else(String::new, |port| format!(" {port}"));
+    let Some(first) = meant.next() else {
+        let message = format!("Service {named} has no TCP port{number}.");
+        return Some((NO_MATCHING_PARENT, message));
+    };
+    let is_opaque = |one: &ServicePort| one.protocol == Protocol::Opaque;
+    (is_opaque(first) && meant.all(is_opaque)).then(|| {
+        let which = match port {
+            Some(port) => format!("Port {port} of Service {named} is opaque"),
+            None => format!("All ports of Service {named} are opaque"),
+        };
+        let message =
+            format!("{which}: routes are for HTTP, and for ports where it is looked for.");
+        (UNSUPPORTED_VALUE, message)
     })
 }
 

@@ -228,6 +228,7 @@ fn service(object: &KubeService) -> Service {
     let mirror = mirror(object);
     Service {
         uid: object.uid().unwrap_or_default(),
+        is_headless: cluster_ips(object).is_empty(),
         ports: ports
             .filter_map(|port| {
                 let number = u16::try_from(port.port).ok()?;
@@ -464,6 +465,19 @@ mod tests {
         object.spec.get_or_insert_default().cluster_ip = Some("10.96.0.7".to_owned());
         change(&mut object);
         export(&object)
+    }
+
+    #[test]
+    fn a_service_without_an_address_is_headless() {
+        let is_headless = |ip: Option<&str>| {
+            let mut object = KubeService::default();
+            let ips = ip.map(|ip| vec![ip.to_owned()]);
+            object.spec.get_or_insert_default().cluster_ips = ips;
+            service(&object).is_headless
+        };
+        assert!(!is_headless(Some("10.96.0.7")));
+        assert!(is_headless(Some("None")));
+        assert!(is_headless(None), "an ExternalName");
     }
 
     #[test]

@@ -92,7 +92,8 @@ pub(super) struct Routes {
 }
 
 /// A route is attached to Services of its own namespace only, and not at all if
-/// none of its rules can be used.
+/// none of its rules does something else than to fail: it is not accepted then,
+/// and what is not accepted has no effect.
 pub(super) fn routes(objects: &[Arc<HTTPRoute>]) -> Routes {
     let mut sorted: Vec<_> = objects.iter().collect();
     sorted.sort_by_key(|object| {
@@ -120,7 +121,9 @@ impl Routes {
             found.problems = problems;
             let usable = |rule: &Rule| !matches!(rule.action, Action::Fail);
             found.is_usable = route.route.rules.iter().any(usable);
-            found.crowded = self.attach(object, route);
+            if found.is_usable {
+                found.crowded = self.attach(object, route);
+            }
         }
         self.objects.insert(name, found);
     }
@@ -128,9 +131,6 @@ impl Routes {
     /// Gives back the Services that have no room for it beside older routes.
     fn attach(&mut self, object: &HTTPRoute, route: Route) -> BTreeSet<Name> {
         let mut crowded = BTreeSet::new();
-        if route.route.rules.is_empty() {
-            return crowded;
-        }
         let route = Arc::new(route);
         for (service, port) in parents(object) {
             let attached = self.attached.entry(service.clone()).or_default();

@@ -102,6 +102,7 @@ async fn split(cluster: &Cluster, target: &Target) -> (Read<Option<Split>>, Vec<
     let split = Split {
         name: found.name_any(),
         has_primary: found.annotations().contains_key(names::PRIMARY_SERVICE),
+        unseen: found.spec.backends.len().saturating_sub(MAX_BACKENDS),
     };
     let backends = found.spec.backends.into_iter().take(MAX_BACKENDS);
     (
@@ -313,8 +314,9 @@ fn address(service: &Read<Option<Service>>, port: Option<u16>) -> Read<SocketAdd
     }
 }
 
-/// More backends of one split, or of all routes, are not looked at.
-const MAX_BACKENDS: usize = 8;
+/// More backends of one split, or of all routes, are not looked at; the sidecar
+/// tries as many.
+const MAX_BACKENDS: usize = 16;
 
 #[cfg(test)]
 mod tests {

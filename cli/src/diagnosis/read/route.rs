@@ -1,5 +1,7 @@
 //! The HTTPRoutes of a Service, as the user may read them.
 
+use std::collections::HashMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Api, ResourceExt, api::ListParams};
 use mesh_api::{
@@ -60,19 +62,44 @@ fn is_of(parent: &ParentRef, target: &Target, port: Option<u16>) -> bool {
 
 fn route(object: &HTTPRoute, parent: &ParentRef, target: &Target, port: Option<u16>) -> HttpRoute {
     let primary = object.annotations().get(names::PRIMARY_SERVICE);
-    let rules = object.spec.rules.iter();
+    let accepted = accepted(object, parent);
+    let mut said = match &accepted {
+        Some(Accepted::Partially(message)) => leading_nowhere(message),
+        Some(Accepted::Yes | Accepted::No(_)) | None => HashMap::new(),
+    };
+    let rules = object.spec.rules.iter().zip(1_usize..);
     HttpRoute {
         namespace: target.namespace.clone(),
         name: object.name_any(),
-        accepted: accepted(object, parent),
         is_ordered: primary.is_some(),
         rules: rules
-            .map(|rule| RouteRule {
+            .map(|(rule, number)| RouteRule {
                 requests: requests(rule),
-                goal: goal(rule, primary, target, port),
+                goal: said
+                    .remove(&number)
+                    .unwrap_or_else(|| goal(rule, primary, target, port)),
             })
             .collect(),
+        accepted,
     }
+}
+
+/// The rules that mesh-control drops, or answers with 500, by their numbers from
+/// 1 on, as far as its message can be read.
+fn leading_nowhere(message: &str) -> HashMap<usize, Goal> {
+    let sentences = message.split(". ");
+    let rules = sentences.filter_map(|sentence| {
+        let sentence = sentence.trim_end_matches('.');
+        let (number, goal) = if let Some(rest) = sentence.strip_prefix("Dropped Rule ") {
+            (rest.split_once(':')?.0, Goal::Dropped)
+        } else {
+            let rest = sentence.strip_prefix("Rule ")?;
+            let (number, why) = rest.split_once(" answers with 500: ")?;
+            (number, Goal::Failing(why.to_owned()))
+        };
+        Some((number.parse::<usize>().ok()?, goal))
+    });
+    rules.collect()
 }
 
 /// What mesh-control says of the route as it is now.
@@ -99,17 +126,25 @@ fn accepted(object: &HTTPRoute, parent: &ParentRef) -> Option<Accepted> {
     })
 }
 
+/// Filters that mesh-control knows; it answers what has another with 500.
+const FILTERS: [&str; 4] = [
+    "RequestHeaderModifier",
+    "ResponseHeaderModifier",
+    "RequestRedirect",
+    "URLRewrite",
+];
+
 fn goal(
     rule: &HttpRouteRule,
     primary: Option<&String>,
     target: &Target,
     port: Option<u16>,
 ) -> Goal {
-    if rule
-        .filters
-        .iter()
-        .any(|filter| filter.type_ == "RequestRedirect")
-    {
+    let mut filters = rule.filters.iter().map(|filter| filter.type_.as_str());
+    if let Some(unknown) = filters.clone().find(|filter| !FILTERS.contains(filter)) {
+        return Goal::Failing(format!("the filter {unknown} is not supported"));
+    }
+    if filters.any(|filter| filter == "RequestRedirect") {
         return Goal::Redirect;
     }
     if rule.backend_refs.is_empty() {
@@ -173,15 +208,13 @@ fn one_match(found: &HttpRouteMatch) -> String {
     parts.join(" ")
 }
 
-/// The Services that the rules of `routes` lead to.
+/// The Services that requests go to by the rules of those `routes` that count.
 pub(super) fn backends(routes: &Read<Vec<HttpRoute>>) -> Vec<Named> {
     let mut found = Vec::new();
-    let rules = routes.iter().flatten().flat_map(|route| &route.rules);
-    for rule in rules {
-        let Goal::Backends(backends) = &rule.goal else {
-            continue;
-        };
-        for backend in backends.iter().filter(|backend| backend.port.is_some()) {
+    let counting = routes.iter().flatten().filter(|route| route.counts());
+    for route in counting {
+        let used = route.rules.iter().flat_map(|rule| route.used(rule));
+        for backend in used.filter(|backend| backend.port.is_some()) {
             let named = Named {
                 namespace: backend.namespace.clone(),
                 name: backend.name.clone(),
@@ -277,6 +310,112 @@ mod tests {
             panic!("it has no backends, and so its parent");
         };
         assert_eq!((itself[0].name.as_str(), itself[0].port), ("web", Some(80)));
+    }
+
+    /// The goals of a route of three rules, all of which lead to Services.
+    fn goals(filters: &Value, message: Option<&str>) -> Vec<Goal> {
+        let conditions = message.map(|message| {
+            let condition = |kind: &str, message: &str| {
+                json!({
+                    "type": kind, "status": "True", "reason": "R", "message": message,
+                    "observedGeneration": 2, "lastTransitionTime": "2026-11-20T10:00:00Z",
+                })
+            };
+            vec![
+                condition("Accepted", ""),
+                condition("PartiallyInvalid", message),
+            ]
+        });
+        let status = json!([{
+            "controllerName": CONTROLLER_NAME, "parentRef": web(None),
+            "conditions": conditions.unwrap_or_default(),
+        }]);
+        let mut object = object(web(None), json!({}), status);
+        let first = json!({"filters": filters});
+        let rules = json!([first, {}, {}]);
+        object.spec.rules = serde_json::from_value(rules).unwrap();
+        let route = attached(vec![object], &target(), Some(80)).remove(0);
+        route.rules.into_iter().map(|rule| rule.goal).collect()
+    }
+
+    #[test]
+    fn a_filter_that_is_not_supported_fails_its_rule() {
+        let known = json!([{"type": "URLRewrite"}, {"type": "ResponseHeaderModifier"}]);
+        let redirect = json!([{"type": "RequestRedirect"}]);
+        for (filters, expected) in [
+            (json!([]), "Backends"),
+            (known, "Backends"),
+            (redirect, "Redirect"),
+            (json!([{"type": "RequestMirror"}]), "Failing"),
+            (json!([{"type": "ExtensionRef"}]), "Failing"),
+            (
+                json!([{"type": "RequestRedirect"}, {"type": "CORS"}]),
+                "Failing",
+            ),
+        ] {
+            let goal = format!("{:?}", goals(&filters, None)[0]);
+            assert!(goal.starts_with(expected), "{filters}: {goal}");
+        }
+    }
+
+    #[test]
+    fn rules_of_which_mesh_control_says_so_lead_nowhere() {
+        for (message, expected) in [
+            ("", ["Backends", "Backends", "Backends"]),
+            (
+                "Dropped Rule 1: the method is malformed. Rule 3 answers with 500: a prefix is \
+                 replaced that no prefix match has found.",
+                [
+                    "Dropped",
+                    "Backends",
+                    "Failing(\"a prefix is replaced that no prefix match has found\")",
+                ],
+            ),
+            (
+                "Rule 2 answers its share with 500: filters of web alone are not supported.",
+                ["Backends", "Backends", "Backends"],
+            ),
+            (
+                "Rule 1: retry is not supported and has no effect. Dropped Rule 2: a. b. Dro…",
+                ["Backends", "Dropped", "Backends"],
+            ),
+            (
+                "Dropped Rule 0: a. Dropped Rule 4: a. Dropped Rule x: a. Dropped Rule 3.",
+                ["Backends", "Backends", "Backends"],
+            ),
+        ] {
+            let goals = goals(&json!([]), Some(message));
+            for (goal, expected) in goals.iter().zip(expected) {
+                let goal = format!("{goal:?}");
+                assert!(goal.starts_with(expected), "{message}: {goal}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_backends_that_get_requests_are_looked_at() {
+        let names = |route: &HttpRoute| -> Vec<String> {
+            let found = backends(&Ok(vec![route.clone()]));
+            found.into_iter().map(|named| named.name).collect()
+        };
+        let object = object(web(None), json!({}), json!([]));
+        let mut route = attached(vec![object], &target(), Some(80)).remove(0);
+        assert_eq!(names(&route), ["web", "web-east"]);
+        let Goal::Backends(of_first) = &mut route.rules[0].goal else {
+            panic!("it has backends");
+        };
+        of_first[1].weight = 0;
+        assert_eq!(names(&route), ["web"]);
+        route.is_ordered = true;
+        assert_eq!(names(&route), ["web", "web-east"]);
+        for (accepted, count) in [
+            (Accepted::Yes, 2),
+            (Accepted::Partially("why".into()), 2),
+            (Accepted::No("why".into()), 0),
+        ] {
+            route.accepted = Some(accepted);
+            assert_eq!(names(&route).len(), count, "{:?}", route.accepted);
+        }
     }
 
     #[test]

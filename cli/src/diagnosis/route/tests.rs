@@ -190,6 +190,122 @@ fn a_backend_that_does_not_exist_is_named_where_it_is_written() {
 }
 
 #[test]
+fn rules_that_lead_nowhere_are_not_followed() {
+    let to = |goal: Goal| RouteRule {
+        requests: "/".into(),
+        goal,
+    };
+    let web = || rule(vec![named("web", 1)]);
+    let good = (State::Good, "canary 2", "/: web 1");
+    let failing = "/: answers with 500: the filter RequestMirror is not supported";
+    for (goal, expected, outcome) in [
+        (Goal::Dropped, vec![good], Verdict::Good),
+        (
+            Goal::Failing("the filter RequestMirror is not supported".into()),
+            vec![(State::Broken, "canary 1", failing), good],
+            Verdict::Broken,
+        ),
+    ] {
+        let mut facts = routed(vec![to(goal), web()]);
+        break_east(&mut facts);
+        let hops = diagnose(&facts);
+        assert_eq!(of_place(&hops, Place::Route), expected);
+        assert_eq!(verdict(&hops), outcome, "{hops:#?}");
+    }
+}
+
+#[test]
+fn a_backend_that_was_not_looked_at_is_unknown() {
+    let nowhere = RuleBackend {
+        port: None,
+        ..named("nowhere", 1)
+    };
+    for (backends, text) in [
+        (vec![named("ninth", 1)], "/: ninth 1 (not looked at)"),
+        (
+            vec![named("web", 1), named("ninth", 1)],
+            "/: web 1, ninth 1 (not looked at)",
+        ),
+        (
+            vec![nowhere, named("ninth", 1)],
+            "/: nowhere 1 (no such Service and port), ninth 1 (not looked at)",
+        ),
+    ] {
+        let hops = diagnose(&routed(vec![rule(backends)]));
+        let unknown = (State::Unknown, "canary", text);
+        assert_eq!(of_place(&hops, Place::Route), [unknown]);
+        assert_eq!(verdict(&hops), Verdict::Unknown, "{hops:#?}");
+    }
+}
+
+#[test]
+fn a_backend_without_a_share_is_not_followed() {
+    let none_for_east = || rule(vec![named("web-east", 0), named("web", 1)]);
+    let some_for_east = || rule(vec![named("web-east", 1), named("web", 1)]);
+    for (rules, is_ordered, expected) in [
+        (vec![none_for_east()], false, Verdict::Good),
+        (vec![none_for_east()], true, Verdict::Degraded),
+        (
+            vec![none_for_east(), some_for_east()],
+            false,
+            Verdict::Degraded,
+        ),
+    ] {
+        let mut facts = routed(rules);
+        the_route(&mut facts).is_ordered = is_ordered;
+        break_east(&mut facts);
+        let hops = diagnose(&facts);
+        assert_eq!(verdict(&hops), expected, "{hops:#?}");
+        let is_followed = !of_place(&hops, Place::Gateway).is_empty();
+        assert_eq!(is_followed, expected == Verdict::Degraded);
+    }
+}
+
+/// It could not be read.
+fn hide(facts: &mut Facts, at: usize) {
+    call(facts).route_backends[at].service = Err("forbidden".into());
+}
+
+#[test]
+fn a_backend_that_could_not_be_read_is_neither_good_nor_broken() {
+    type Change = fn(&mut Facts);
+    let table: [(Change, &str); 4] = [
+        (|facts| hide(facts, 1), "/: web-east 90, web 10 (not known)"),
+        (
+            |facts| {
+                hide(facts, 1);
+                break_east(facts);
+            },
+            "/: web-east 90 (broken), web 10 (not known)",
+        ),
+        (
+            |facts| call(facts).sidecar = Err("no answer".into()),
+            "/: web-east 90 (not known), web 10 (not known)",
+        ),
+        (
+            |facts| {
+                hide(facts, 1);
+                the_route(facts).rules = vec![rule(vec![named("web", 1)])];
+            },
+            "/: web 1 (not known)",
+        ),
+    ];
+    for (change, text) in table {
+        let mut facts = routed(both());
+        change(&mut facts);
+        let hops = diagnose(&facts);
+        let unknown = (State::Unknown, "canary", text);
+        assert_eq!(of_place(&hops, Place::Route), [unknown]);
+        assert_eq!(verdict(&hops), Verdict::Unknown, "{hops:#?}");
+    }
+    let mut facts = routed(both());
+    hide(&mut facts, 1);
+    let hops = diagnose(&facts);
+    let unread = (State::Unknown, "web", "forbidden");
+    assert_eq!(of_place(&hops, Place::Endpoints)[1], unread);
+}
+
+#[test]
 fn a_route_that_does_not_count_is_named_with_its_reason() {
     let mut facts = routed(both());
     the_route(&mut facts).accepted = Some(Accepted::No("no such port".into()));
@@ -226,6 +342,7 @@ fn a_split_beside_a_route_is_for_what_is_no_http() {
     call(&mut facts).split = Ok(Some(Split {
         name: "web".into(),
         has_primary: false,
+        unseen: 0,
     }));
     let hops = diagnose(&facts);
     assert_eq!(verdict(&hops), Verdict::Good, "{hops:#?}");

@@ -15,12 +15,16 @@ fn said(spec: Value) -> Vec<Vec<String>> {
 }
 
 fn of(objects: &Objects, route: &str) -> Vec<Vec<String>> {
+    beside(snapshot(), objects, route)
+}
+
+/// The same, if these are the Services.
+fn beside(services: Snapshot, objects: &Objects, route: &str) -> Vec<Vec<String>> {
     let (cluster, domain) = ("east".parse().unwrap(), "east".parse().unwrap());
     let read = read(objects, &cluster, &domain, &[]);
-    // Services are those of the fixture.
     let snapshot = Snapshot {
         route_objects: read.route_objects,
-        ..snapshot()
+        ..services
     };
     let name = ("shop".to_owned(), route.to_owned());
     let parents = verdicts(&snapshot, &snapshot.route_objects[&name]);
@@ -106,6 +110,48 @@ fn each_service_among_the_parents_is_answered_for_itself() {
          number.",
     ];
     assert_eq!(accepted, expected);
+}
+
+#[test]
+fn a_service_whose_clients_follow_no_routes_is_named() {
+    let port_of = |port: u16, protocol: Protocol| ServicePort {
+        name: String::new(),
+        port,
+        protocol,
+        app_protocol: String::new(),
+    };
+    let db = || vec![port_of(80, Protocol::Opaque), port_of(81, Protocol::Opaque)];
+    let mixed = || vec![port_of(80, Protocol::Opaque), port_of(81, Protocol::Detect)];
+    let refused = |text: &str| format!("Accepted=false {text}");
+    let port_80 = "UnsupportedValue: Port 80 of Service shop/web is opaque: routes are for HTTP, \
+                   and for ports where it is looked for.";
+    let all = "UnsupportedValue: All ports of Service shop/web are opaque: routes are for HTTP, \
+               and for ports where it is looked for.";
+    let headless = "UnsupportedValue: Service shop/web is headless: its clients call pods, and \
+                    routes lead calls to an address of the Service.";
+    let none = "NoMatchingParent: Service shop/web has no TCP port.";
+    let wrong = "NoMatchingParent: Service shop/web has no TCP port 82.";
+    for (ports, is_headless, port, expected) in [
+        (mixed(), false, Some(81), FOLLOWED.to_owned()),
+        (mixed(), false, None, FOLLOWED.to_owned()),
+        (mixed(), false, Some(80), refused(port_80)),
+        (mixed(), false, Some(82), refused(wrong)),
+        (db(), false, None, refused(all)),
+        (mixed(), true, Some(81), refused(headless)),
+        (mixed(), true, None, refused(headless)),
+        (Vec::new(), false, None, refused(none)),
+    ] {
+        let mut services = snapshot();
+        let name = ("shop".to_owned(), "web".to_owned());
+        let service = services.services.get_mut(&name).unwrap();
+        service.ports = ports;
+        service.is_headless = is_headless;
+        let mut parent = web();
+        parent["port"] = json!(port);
+        let spec = json!({"parentRefs": [parent], "rules": [{}]});
+        let said = beside(services, &objects(vec![route("web", spec)]), "web");
+        assert_eq!(said[0][0], expected, "{port:?}");
+    }
 }
 
 #[test]

@@ -279,6 +279,48 @@ fn an_authorization_is_told_what_it_lacks() {
 }
 
 #[test]
+fn an_authorization_is_told_that_what_it_refers_to_admits_nobody() {
+    let office = json!({"group": "mesh.dev", "kind": "NetworkAuthentication", "name": "office"});
+    let west = json!({"identities": ["spiffe://west/ns/shop/sa/web"]});
+    let nobody = json!({"identities": ["west"]});
+    let nowhere = json!({"networks": [{"cidr": "everywhere"}]});
+    let good = json!({"podSelector": {}, "port": 8080});
+    let odd = json!({"podSelector": {}, "port": 8080, "proxyProtocol": "SMTP"});
+    let portless = json!({"podSelector": {}, "port": 0});
+    let invalid = "false TargetInvalid: the Server web is not valid: it admits nobody";
+    let no_identity = "false AuthenticationInvalid: MeshTLSAuthentication shop/west has no \
+                       usable entry: it admits nobody";
+    let no_network = "false AuthenticationInvalid: NetworkAuthentication shop/office has no \
+                      usable entry: it admits nobody";
+    for (spec, required, mesh_tls, expected) in [
+        (
+            &good,
+            self::mesh_tls(),
+            &west,
+            "true Accepted: it is in force",
+        ),
+        (&odd, self::mesh_tls(), &west, invalid),
+        (&portless, self::mesh_tls(), &west, invalid),
+        (&good, self::mesh_tls(), &nobody, no_identity),
+        (
+            &good,
+            self::mesh_tls(),
+            &json!({"identities": []}),
+            no_identity,
+        ),
+        (&good, office, &west, no_network),
+    ] {
+        let mut objects = front(server(), json!([required]));
+        objects.servers = vec![named("web", spec.clone())];
+        objects.mesh_tls = vec![named("west", mesh_tls.clone())];
+        objects.networks = vec![named("office", nowhere.clone())];
+        let policies = read(&objects);
+        let told = told(&policies, Kind::AuthorizationPolicy, "front");
+        assert_eq!(told, [expected], "{spec} {required} {mesh_tls}");
+    }
+}
+
+#[test]
 fn servers_and_authentications_are_told_what_is_left_out() {
     let objects = PolicyObjects {
         servers: vec![

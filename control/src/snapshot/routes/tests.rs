@@ -55,8 +55,24 @@ fn a_rule_whose_match_cannot_be_read_is_left_out() {
     let converted = convert(&with_rules(rules));
     assert_eq!(converted.route.route.rules.len(), 1);
     assert_eq!(converted.problems.len(), 2);
-    let none = with_rules(json!([{"matches": [{"path": {"type": "Glob"}}]}]));
-    assert!(routes(&[Arc::new(none)]).attached.is_empty());
+}
+
+#[test]
+fn a_route_is_attached_if_any_rule_is_of_use() {
+    let dropped = json!({"matches": [{"path": {"type": "Glob"}}]});
+    let failing = json!({"filters": [{"type": "RequestMirror"}]});
+    for (rules, is_attached) in [
+        (json!([]), false),
+        (json!([dropped]), false),
+        (json!([failing]), false),
+        (json!([dropped, failing]), false),
+        (json!([failing, {}]), true),
+    ] {
+        let routes = routes(&[Arc::new(with_rules(rules.clone()))]);
+        assert_eq!(!routes.attached.is_empty(), is_attached, "{rules}");
+        let mut objects = routes.objects.values();
+        assert!(objects.all(|route| route.is_usable == is_attached));
+    }
 }
 
 /// A rule with so many regular expressions.
