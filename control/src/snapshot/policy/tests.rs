@@ -293,21 +293,11 @@ fn an_authorization_is_told_that_what_it_refers_to_admits_nobody() {
     let no_network = "false AuthenticationInvalid: NetworkAuthentication shop/office has no \
                       usable entry: it admits nobody";
     for (spec, required, mesh_tls, expected) in [
-        (
-            &good,
-            self::mesh_tls(),
-            &west,
-            "true Accepted: it is in force",
-        ),
-        (&odd, self::mesh_tls(), &west, invalid),
-        (&portless, self::mesh_tls(), &west, invalid),
-        (&good, self::mesh_tls(), &nobody, no_identity),
-        (
-            &good,
-            self::mesh_tls(),
-            &json!({"identities": []}),
-            no_identity,
-        ),
+        (&good, mesh_tls(), &west, "true Accepted: it is in force"),
+        (&odd, mesh_tls(), &west, invalid),
+        (&portless, mesh_tls(), &west, invalid),
+        (&good, mesh_tls(), &nobody, no_identity),
+        (&good, mesh_tls(), &json!({"identities": []}), no_identity),
         (&good, office, &west, no_network),
     ] {
         let mut objects = front(server(), json!([required]));
