@@ -83,7 +83,8 @@ fn postgres_answers_a_query() {
     assert!(version.starts_with("postgres (PostgreSQL)"), "{version}");
     let _server = image.start(5432);
     let query = "/usr/lib/postgresql/*/bin/psql -h 127.0.0.1 -U postgres -Atc 'select 6 * 7'";
-    assert_eq!(image.shell(query), "42\n");
+    // Its port is open while it still starts up.
+    assert_eq!(image.shell_soon(query), "42\n");
 }
 
 #[test]
@@ -172,6 +173,19 @@ impl Unpacked {
     fn shell(&self, line: &str) -> String {
         let words = ["sh", "-c", line];
         command::finish(&mut self.command(&self.namespace, &words), None).unwrap()
+    }
+
+    /// As `shell`, again and again until it succeeds.
+    fn shell_soon(&self, line: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let words = ["sh", "-c", line];
+            match command::finish(&mut self.command(&self.namespace, &words), None) {
+                Ok(said) => return said,
+                Err(error) => assert!(start.elapsed() < DEADLINE, "{error:#}"),
+            }
+            thread::sleep(GLANCE);
+        }
     }
 
     /// Starts what the image starts, and waits for its port.
