@@ -42,6 +42,39 @@ spec:
   ports: [{port: 4143, targetPort: 8080}]
 "#;
 
+/// A cluster is Ready this soon on two cores, with all built before and read
+/// before.
+const READY_SECONDS: f64 = 15.0;
+/// The machine may do something else during one start, and not during all.
+const STARTS: usize = 3;
+
+#[test]
+fn clusters_are_ready_in_time() {
+    release();
+    let mut times = Vec::new();
+    while times.len() < STARTS {
+        lab_command(&["down"]).unwrap();
+        let printed = lab_command(&["up", "west", "east"]).unwrap();
+        let slowest = ["west", "east"].map(|cluster| ready_after(&printed, cluster));
+        let slowest = slowest[0].max(slowest[1]);
+        println!("both were ready in {slowest} s");
+        if slowest <= READY_SECONDS {
+            return;
+        }
+        times.push(slowest);
+    }
+    panic!("no start was fast enough: {times:?} s");
+}
+
+/// When the cluster was ready, in seconds, by what `lab up` printed.
+fn ready_after(printed: &str, cluster: &str) -> f64 {
+    let line = format!("{cluster}: DNS is ready");
+    let ready = printed.lines().find(|text| text.contains(&line));
+    ready
+        .and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .unwrap_or_else(|| panic!("no time in {printed:?}"))
+}
+
 #[test]
 fn three_clusters_reach_each_other() {
     release();

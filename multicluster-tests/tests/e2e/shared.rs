@@ -1,7 +1,6 @@
 //! The two clusters that all tests share.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, PoisonError},
@@ -18,10 +17,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Set: clusters that are up are used as they are.
 const REUSE: &str = "MESH_LAB_REUSE";
 
-/// The lab of this run, and what `lab up` printed.
+/// The lab of this run.
 pub(crate) struct Shared {
     pub(crate) lab: Lab,
-    pub(crate) printed: String,
 }
 
 impl Shared {
@@ -70,20 +68,19 @@ fn start() -> Result<Shared, String> {
     for arguments in [&["down"][..], &["binaries"], &["images"]] {
         lab_command(arguments)?;
     }
-    let printed = lab_command(&["up", "west", "east"])?;
-    let lab = Lab::attach(&Paths::from_env()).map_err(|error| format!("{error:#}"))?;
-    Ok(Shared { lab, printed })
+    lab_command(&["up", "west", "east"])?;
+    attach()
 }
 
 /// The clusters that are up, with the programs as they are built now.
 fn reuse() -> Result<Shared, String> {
     lab_command(&["images"])?;
+    attach()
+}
+
+fn attach() -> Result<Shared, String> {
     let lab = Lab::attach(&Paths::from_env()).map_err(|error| format!("{error:#}"))?;
-    let printed = fs::read_to_string(lab.paths().state().join("up.log"));
-    Ok(Shared {
-        lab,
-        printed: printed.map_err(|error| error.to_string())?,
-    })
+    Ok(Shared { lab })
 }
 
 /// Runs the `lab` command to its end; the error is what it said.
