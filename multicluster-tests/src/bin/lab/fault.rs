@@ -140,12 +140,7 @@ fn start(paths: &Paths, kind: &Kind) -> Result<Option<Fault>> {
     let cluster = |name: &str| super::find(paths, name);
     let fault = match kind {
         Kind::Cut { from, to, one_way } => {
-            let way = if *one_way {
-                network::Way::Forth
-            } else {
-                network::Way::Both
-            };
-            network::cut(&cluster(from)?, &cluster(to)?, way)
+            network::cut(&cluster(from)?, &cluster(to)?, way(*one_way))
         }
         Kind::Path {
             from,
@@ -184,14 +179,7 @@ fn start(paths: &Paths, kind: &Kind) -> Result<Option<Fault>> {
             cluster: name,
             program,
             kill,
-        } => {
-            let signal = if *kill {
-                Signal::SIGKILL
-            } else {
-                Signal::SIGTERM
-            };
-            programs::stop_program(&cluster(name)?, program, signal)
-        }
+        } => programs::stop_program(&cluster(name)?, program, signal(*kill)),
         Kind::FillDisk {
             cluster: name,
             container,
@@ -209,9 +197,7 @@ fn start(paths: &Paths, kind: &Kind) -> Result<Option<Fault>> {
             cluster: name,
             service,
         } => {
-            let (namespace, service) = service
-                .split_once('/')
-                .context("the Service is named namespace/name")?;
+            let (namespace, service) = parse_service(service)?;
             address::change_address(&cluster(name)?, namespace, service)
         }
         Kind::Clock {
@@ -226,6 +212,28 @@ fn start(paths: &Paths, kind: &Kind) -> Result<Option<Fault>> {
         } => break_dns(&cluster(name)?, *answer, question),
     };
     fault.map(Some)
+}
+
+const fn way(one_way: bool) -> network::Way {
+    if one_way {
+        network::Way::Forth
+    } else {
+        network::Way::Both
+    }
+}
+
+const fn signal(kill: bool) -> Signal {
+    if kill {
+        Signal::SIGKILL
+    } else {
+        Signal::SIGTERM
+    }
+}
+
+fn parse_service(service: &str) -> Result<(&str, &str)> {
+    service
+        .split_once('/')
+        .context("the Service is named namespace/name")
 }
 
 fn freeze(cluster: &Cluster, target: &str) -> Result<Fault> {

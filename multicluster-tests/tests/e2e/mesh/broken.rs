@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{
     clock::{DAY_AND_HOUR, SIDECAR},
-    installed::{EAST, LINK, WEST, linked, mesh, rolled_out, shop, try_mesh},
+    installed::{EAST, LINK, WEST, explain, linked, mesh, rolled_out, shop},
 };
 use crate::shared::eventually;
 
@@ -500,10 +500,9 @@ fn links<'a>(west: &'a Cluster, east: &'a Cluster) -> Vec<Break<'a>> {
     ]
 }
 
-/// What `explain` says, and whether it is content.
-fn explain(ask: &[&str]) -> (bool, String) {
-    let words = ["multicluster", "explain", "--context", WEST, "-n", "shop"];
-    match try_mesh(&[&words[..], ask].concat()) {
+/// Whether `explain` is content, and what it says.
+fn explained(ask: &[&str]) -> (bool, String) {
+    match explain(ask) {
         Ok(said) => (true, said),
         Err(said) => (false, said),
     }
@@ -521,7 +520,7 @@ fn each_is_named(breaks: impl for<'a> FnOnce(&'a Cluster, &'a Cluster) -> Vec<Br
         let mend = (broken.breaks)();
         let mut said = String::new();
         let found = west.wait_for(broken.name, SEEN, || {
-            let (content, text) = explain(broken.ask);
+            let (content, text) = explained(broken.ask);
             said = text;
             let named = |place: &&str| said.contains(&format!("Broken at: {place}."));
             !content && broken.places.iter().any(named)
@@ -564,7 +563,7 @@ fn explain_says_what_else_is_broken() {
 fn whole(west: &Cluster, before: &str) {
     let mut said = String::new();
     eventually(&format!("all is well before {before}"), west, || {
-        let (content, text) = explain(WEB_EAST);
+        let (content, text) = explained(WEB_EAST);
         if !content && text != said {
             println!("   {}", text.lines().last().unwrap_or_default());
         }

@@ -2,7 +2,7 @@
 
 use mesh_lab::fault::clock::{Program, set_clock};
 
-use super::installed::{EAST, WEST, client, linked, try_mesh};
+use super::installed::{EAST, WEST, client, explain, linked};
 use crate::shared::{Shared, eventually};
 
 /// The sidecar of web in east.
@@ -13,12 +13,6 @@ pub(super) const SIDECAR: Program<'_> = Program {
 };
 /// Longer than any certificate lives, in seconds.
 pub(super) const DAY_AND_HOUR: i32 = 25 * 3600;
-
-/// What `explain` says of web-east, and whether it is content.
-fn explain() -> Result<String, String> {
-    let words = ["multicluster", "explain", "--context", WEST, "-n", "shop"];
-    try_mesh(&[&words[..], &["web-east"]].concat())
-}
 
 fn answers(shared: &Shared) -> bool {
     client(shared, &["get", "http://web-east"]).is_ok()
@@ -31,7 +25,8 @@ fn said(shared: &Shared, what: &str) {
         &format!("explain says {what:?}"),
         shared.cluster(WEST),
         || {
-            last = explain().map_or_else(|said| said, |content| format!("content: {content}"));
+            last = explain(&["web-east"])
+                .map_or_else(|said| said, |content| format!("content: {content}"));
             last.contains(what) && last.contains("Broken at: Endpoints.")
         },
     );
@@ -55,7 +50,7 @@ fn t7_a_sidecar_whose_clock_is_a_day_ahead_is_named_and_works_when_it_is_set_rig
         answers(&shared)
     });
     eventually("explain is content", shared.cluster(WEST), || {
-        explain().is_ok()
+        explain(&["web-east"]).is_ok()
     });
 }
 
@@ -67,7 +62,7 @@ fn t7_a_clock_that_is_off_by_less_than_the_leeway_does_no_harm() {
         answers(&shared)
     });
     eventually("explain is content", shared.cluster(WEST), || {
-        explain().is_ok()
+        explain(&["web-east"]).is_ok()
     });
     fault.undo().expect("the clock is right");
 }

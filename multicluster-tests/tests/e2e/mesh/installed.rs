@@ -102,6 +102,13 @@ pub(crate) fn mesh(arguments: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
+/// What `mesh multicluster explain` says of a call from west's namespace shop:
+/// an error if it is not content.
+pub(super) fn explain(ask: &[&str]) -> Result<String, String> {
+    let words = ["multicluster", "explain", "--context", WEST, "-n", "shop"];
+    try_mesh(&[&words[..], ask].concat())
+}
+
 /// The same for a command that may fail; what it printed in either case.
 pub(super) fn try_mesh(arguments: &[&str]) -> Result<String, String> {
     let output = mesh_output(arguments, "");

@@ -2,7 +2,7 @@
 
 use mesh_lab::gateway_api::gateway_api_crds;
 
-use super::installed::{EAST, Load, WEST, answer, client, linked, rolled_out, try_mesh};
+use super::installed::{EAST, Load, WEST, answer, client, explain, linked, rolled_out};
 use crate::shared::{Shared, eventually};
 
 /// Installs the Gateway API's definition of HTTPRoute in west. mesh-control is
@@ -73,10 +73,6 @@ fn said_of_the_route(shared: &Shared, condition: &str) -> String {
 fn a_route_says_whether_it_counts_and_explain_follows_it() {
     let shared = linked();
     let west = shared.cluster(WEST);
-    let explained = || {
-        let words = ["multicluster", "explain", "--context", WEST, "-n", "shop"];
-        try_mesh(&[&words[..], &["web"]].concat())
-    };
     {
         let rules = r#"[{"backendRefs": [{"name": "web-east", "port": 80}]}]"#;
         let _route = Routed::new(&shared, "{}", rules);
@@ -86,7 +82,7 @@ fn a_route_says_whether_it_counts_and_explain_follows_it() {
             });
         }
         eventually("explain is content", west, || {
-            explained().is_ok_and(|said| said.contains("web-east"))
+            explain(&["web"]).is_ok_and(|said| said.contains("web-east"))
         });
     }
     let nobody = r#"[{"backendRefs": [{"name": "nobody", "port": 80}]}]"#;
@@ -95,7 +91,7 @@ fn a_route_says_whether_it_counts_and_explain_follows_it() {
         said_of_the_route(&shared, "ResolvedRefs") == "False"
     });
     eventually("explain says so", west, || {
-        explained().is_err_and(|said| said.contains("Broken at: Route."))
+        explain(&["web"]).is_err_and(|said| said.contains("Broken at: Route."))
     });
 }
 
