@@ -274,6 +274,15 @@ mod tests {
     }
 
     #[test]
+    fn m8_names_are_bounded_in_bytes_over_all_parts() {
+        let mut assembly = Assembly::default();
+        let half = "n".repeat(MOST_BYTES / 2);
+        assert_eq!(assembly.take(part(&[&half])), Ok(Step::Alive));
+        let other = format!("{half}m");
+        assert_eq!(assembly.take(part(&[&other])), Err(Misfit::TooMuch));
+    }
+
+    #[test]
     fn differences_change_what_was_said() {
         let mut assembly = assembly();
         let step = assembly.take(delta("1", &["b", "d"], &["a"], 3));
