@@ -214,7 +214,6 @@ const ATTEMPT: Duration = Duration::from_secs(6);
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant as Now;
 
     use mesh_core::{
         destination::{Destination, Distribution, Protocol, Service, ServiceRef},
@@ -248,7 +247,7 @@ mod tests {
                 backend("web", 81),
             ],
         };
-        let state = States::default().state(Destination::Service(service), Now::now());
+        let state = States::default().state(Destination::Service(service));
         let found = backends(&state);
         let found: Vec<_> = found
             .iter()

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use mesh_core::{
@@ -197,7 +197,7 @@ fn first_of(backends: Vec<Vec<Endpoint>>) -> Target {
         routes: HttpRoutes::default(),
         route_backends: Vec::new(),
     });
-    let state = States::default().state(service, Instant::now());
+    let state = States::default().state(service);
     Target(watch::channel(Some(Arc::new(state))).1)
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use mesh_core::{
-    balance::{PeakEwma, pick_two},
+    balance::{Load, PeakEwma, pick_two},
     destination::Endpoint,
 };
 
@@ -41,13 +41,13 @@ struct Health {
 }
 
 impl EndpointState {
-    pub(crate) const fn new(endpoint: Endpoint, now: Instant) -> Self {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
             reach: None,
             pending: AtomicU32::new(0),
             health: Mutex::new(Health {
-                latency: PeakEwma::new(now),
+                latency: PeakEwma::default(),
                 failures: 0,
                 down_until: None,
                 refused: false,
@@ -110,7 +110,7 @@ impl EndpointState {
         health.refused && health.down_until.is_some_and(|until| until > now)
     }
 
-    fn load(&self, now: Instant) -> f64 {
+    fn load(&self, now: Instant) -> Load {
         let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         health
             .latency
@@ -226,10 +226,14 @@ impl Balancer {
         }
         let candidates = self.endpoints.iter().filter(takes);
         let candidates: Vec<_> = candidates.chain(fallback).collect();
-        let load = |at: usize| candidates.get(at).map_or(f64::MAX, |e| e.load(now));
+        let load = |at: usize| candidates.get(at).map(|endpoint| endpoint.load(now));
+        let is_lighter = |second, first| {
+            let both = load(second).zip(load(first));
+            both.is_some_and(|(second, first)| second.is_lighter_than(&first))
+        };
         let dice: (u32, u32) = rand::random();
         let dice = (dice.0 as usize, dice.1 as usize);
-        let chosen = pick_two(candidates.len(), dice, load)?;
+        let chosen = pick_two(candidates.len(), dice, is_lighter)?;
         candidates.get(chosen).map(|endpoint| (*endpoint).clone())
     }
 

@@ -153,7 +153,7 @@ impl Following {
         let states = States::within(self.reach.clone());
         let convert = |message| {
             let destination = destination_from_proto(message)?;
-            Ok::<_, InvalidMessage>(Arc::new(states.state(destination, Instant::now())))
+            Ok::<_, InvalidMessage>(Arc::new(states.state(destination)))
         };
         stream::follow(&format!("destination {address}"), into, open, convert).await;
     }

@@ -324,15 +324,15 @@ mod tests {
     #[test]
     fn r1_r12_an_ordered_route_goes_on_to_the_next_backend_at_once() {
         let (states, now) = (States::default(), Instant::now());
-        let state = states.state(destination(ordered(), &[1], &[2]), now);
+        let state = states.state(destination(ordered(), &[1], &[2]));
         assert_eq!(sent(&state, "http://web/", now), Ok(1));
         let head = head("http://web/");
         let first = decide(&state, &head, &Tried::default(), now).ok().unwrap();
         first.endpoint.failed(now);
         assert_eq!(sent(&state, "http://web/", now), Ok(2));
-        let empty = states.state(destination(ordered(), &[], &[2]), now);
+        let empty = states.state(destination(ordered(), &[], &[2]));
         assert_eq!(sent(&empty, "http://web/", now), Ok(2));
-        let none = states.state(destination(ordered(), &[], &[]), now);
+        let none = states.state(destination(ordered(), &[], &[]));
         assert_eq!(sent(&none, "http://web/", now), Err(503));
     }
 
@@ -342,7 +342,7 @@ mod tests {
         for distribution in [Distribution::FirstAvailable, Distribution::RandomAvailable] {
             let forward = forward(distribution, &[Some(0), Some(1)]);
             let rules = vec![rule("/", Action::Forward(forward))];
-            let state = states.state(destination(rules, &[1], &[2]), now);
+            let state = states.state(destination(rules, &[1], &[2]));
             let (head, mut tried) = (head("http://web/"), Tried::default());
             let mut next = || {
                 let sending = decide(&state, &head, &tried, now).ok().unwrap();
@@ -359,14 +359,14 @@ mod tests {
     #[test]
     fn what_is_learnt_of_an_endpoint_is_known_to_every_rule_and_to_tcp() {
         let (states, now) = (States::default(), Instant::now());
-        let state = states.state(destination(ordered(), &[1], &[2, 3]), now);
+        let state = states.state(destination(ordered(), &[1], &[2, 3]));
         let (_, west) = state.pick(&Tried::default(), now).unwrap();
         west.failed(now);
         let only_west = vec![rule(
             "/",
             Action::Forward(forward(Distribution::RandomAvailable, &[Some(1)])),
         )];
-        let state = states.state(destination(only_west, &[1], &[2, 3]), now);
+        let state = states.state(destination(only_west, &[1], &[2, 3]));
         for _ in 0..20 {
             let other = 5 - west.endpoint().address.port();
             assert_eq!(sent(&state, "http://web/", now), Ok(other));
@@ -383,11 +383,11 @@ mod tests {
                 Action::Forward(forward(Distribution::RandomAvailable, &[None])),
             ),
         ];
-        let state = states.state(destination(rules, &[1], &[2]), now);
+        let state = states.state(destination(rules, &[1], &[2]));
         for (path, status) in [("/else", 404), ("/bad", 500), ("/gone/x", 500)] {
             assert_eq!(sent(&state, &format!("http://web{path}"), now), Err(status));
         }
-        let plain = states.state(destination(Vec::new(), &[1], &[2]), now);
+        let plain = states.state(destination(Vec::new(), &[1], &[2]));
         assert_eq!(sent(&plain, "http://web/else", now), Ok(2));
         // Opaque connections know no routes.
         let opaque = state.pick(&Tried::default(), now).unwrap().1;
@@ -409,7 +409,7 @@ mod tests {
             HeaderValue::from_static("1"),
         );
         rule.request_headers = HeaderChanges::new(vec![added], vec![], vec![]).unwrap();
-        let state = states.state(destination(vec![rule], &[1], &[2]), now);
+        let state = states.state(destination(vec![rule], &[1], &[2]));
         let head = head("http://web/v1/a?b=c");
         let changes = decide(&state, &head, &Tried::default(), now)
             .ok()
@@ -435,7 +435,7 @@ mod tests {
             status: StatusCode::MOVED_PERMANENTLY,
         };
         let rules = vec![rule("/", Action::Redirect(redirect))];
-        let state = states.state(destination(rules, &[1], &[2]), now);
+        let state = states.state(destination(rules, &[1], &[2]));
         let head = head("http://web/a");
         let instead = decide(&state, &head, &Tried::default(), now).err().unwrap();
         let response = instead.answer(&Metrics::default());

@@ -127,7 +127,7 @@ impl States {
         }
     }
 
-    pub(crate) fn state(&self, destination: Destination, now: Instant) -> State {
+    pub(crate) fn state(&self, destination: Destination) -> State {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let destination = known.completed(destination);
         let mut next = HashMap::new();
@@ -140,7 +140,7 @@ impl States {
             let state = match state {
                 Some(state) => state.clone(),
                 None => {
-                    let state = EndpointState::new(endpoint.clone(), now);
+                    let state = EndpointState::new(endpoint.clone());
                     Arc::new(state.within(self.reach.clone()))
                 }
             };
@@ -265,16 +265,16 @@ mod tests {
     #[test]
     fn r12_a_backend_that_is_empty_or_down_is_skipped_at_once() {
         let (states, now) = (States::default(), Instant::now());
-        let state = states.state(service(&[("web-east", &[1]), ("web", &[2])]), now);
+        let state = states.state(service(&[("web-east", &[1]), ("web", &[2])]));
         assert_eq!(picked(&state, now), Some(1));
 
         let (_, east) = state.pick(&Tried::default(), now).unwrap();
         east.failed(now);
         assert_eq!(picked(&state, now), Some(2));
 
-        let empty = states.state(service(&[("web-east", &[]), ("web", &[2])]), now);
+        let empty = states.state(service(&[("web-east", &[]), ("web", &[2])]));
         assert_eq!(picked(&empty, now), Some(2));
-        let none = states.state(service(&[("web-east", &[]), ("web", &[])]), now);
+        let none = states.state(service(&[("web-east", &[]), ("web", &[])]));
         assert_eq!(picked(&none, now), None);
     }
 
@@ -288,12 +288,12 @@ mod tests {
             }
             destination
         };
-        assert_eq!(picked(&states.state(unheard(), now), now), None);
-        states.state(service(&[("web-east", &[1])]), now);
+        assert_eq!(picked(&states.state(unheard()), now), None);
+        states.state(service(&[("web-east", &[1])]));
         for _ in 0..2 {
-            assert_eq!(picked(&states.state(unheard(), now), now), Some(1));
+            assert_eq!(picked(&states.state(unheard()), now), Some(1));
         }
-        let gone = states.state(service(&[("web-east", &[])]), now);
+        let gone = states.state(service(&[("web-east", &[])]));
         assert_eq!(picked(&gone, now), None, "it is known to be empty");
     }
 
@@ -304,11 +304,11 @@ mod tests {
         let lost = move || seen.load(std::sync::atomic::Ordering::Relaxed);
         let reach = move |endpoint: &Endpoint, _: Instant| endpoint.address.port() != 1 || !lost();
         let (states, now) = (States::within(Arc::new(reach)), Instant::now());
-        let state = states.state(service(&[("web-east", &[1]), ("web", &[2])]), now);
+        let state = states.state(service(&[("web-east", &[1]), ("web", &[2])]));
         assert_eq!(picked(&state, now), Some(1));
         is_lost.store(true, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(picked(&state, now), Some(2));
-        let alone = states.state(service(&[("web-east", &[1])]), now);
+        let alone = states.state(service(&[("web-east", &[1])]));
         assert_eq!(picked(&alone, now), Some(1), "there is nothing else");
         is_lost.store(false, std::sync::atomic::Ordering::Relaxed);
         assert_eq!(picked(&state, now), Some(1));
@@ -323,7 +323,7 @@ mod tests {
                 service.backends[0].fallback = Some(endpoint(99));
                 change(&mut service.backends[0]);
             }
-            states.state(destination, now)
+            states.state(destination)
         };
         let heard = east(|_| ());
         heard.pick(&Tried::default(), now).unwrap().1.refused(now);
@@ -342,7 +342,7 @@ mod tests {
     #[test]
     fn r13_when_all_are_down_one_is_tried_all_the_same() {
         let (states, now) = (States::default(), Instant::now());
-        let state = states.state(service(&[("web", &[1])]), now);
+        let state = states.state(service(&[("web", &[1])]));
         state.pick(&Tried::default(), now).unwrap().1.failed(now);
         assert_eq!(picked(&state, now), Some(1));
     }
@@ -350,14 +350,14 @@ mod tests {
     #[test]
     fn what_was_learnt_of_an_endpoint_outlives_an_update() {
         let (states, now) = (States::default(), Instant::now());
-        let state = states.state(service(&[("web", &[1, 2])]), now);
+        let state = states.state(service(&[("web", &[1, 2])]));
         let Kind::Service { own, .. } = &state.kind else {
             unreachable!("a service");
         };
         own[0].balancer.pick(&Tried::default(), now).unwrap();
-        let first = states.state(service(&[("web", &[1])]), now);
+        let first = states.state(service(&[("web", &[1])]));
         let (_, before) = first.pick(&Tried::default(), now).unwrap();
-        let second = states.state(service(&[("web", &[1, 3])]), now);
+        let second = states.state(service(&[("web", &[1, 3])]));
         before.failed(now);
         for _ in 0..20 {
             assert_eq!(picked(&second, now), Some(3), "the failure is remembered");

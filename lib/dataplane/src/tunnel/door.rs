@@ -301,13 +301,11 @@ impl State {
     fn verdict(&mut self, now: Instant) -> Verdict {
         self.used = now;
         let usable: Vec<&Outer> = self.ways.iter().filter_map(Way::usable).collect();
-        let load = |at: usize| {
-            let streams = usable.get(at).map(|outer| outer.streams.count());
-            streams.map_or(f64::MAX, |count| count as f64)
-        };
+        let streams = |at: usize| usable.get(at).map(|outer| outer.streams.count());
+        let is_lighter = |second, first| streams(second) < streams(first);
         let dice: (u32, u32) = rand::random();
         let dice = (dice.0 as usize, dice.1 as usize);
-        let chosen = pick_two(usable.len(), dice, load).and_then(|at| usable.get(at));
+        let chosen = pick_two(usable.len(), dice, is_lighter).and_then(|at| usable.get(at));
         if let Some(outer) = chosen {
             return Verdict::Use((*outer).clone());
         }

@@ -9,7 +9,7 @@ fn endpoint(port: u16) -> Arc<EndpointState> {
         pod: "".into(),
         zone: "".into(),
     };
-    Arc::new(EndpointState::new(endpoint, Instant::now()))
+    Arc::new(EndpointState::new(endpoint))
 }
 
 /// Port 99 stands for the whole export.
@@ -135,4 +135,38 @@ fn an_endpoint_that_answers_again_is_preferred() {
     assert_eq!(picked(&balancer, now), Some(WHOLE));
     balancer.endpoints[0].answered(Duration::from_millis(1), now);
     assert_eq!(picked(&balancer, now), Some(1));
+}
+
+/// Requests one after the other, 10 ms apart; how many each endpoint had, in
+/// thousandths.
+fn shares(balancer: &Balancer, start: Instant, latency: fn(u16) -> u64) -> Vec<u64> {
+    let mut counts = vec![0; balancer.endpoints.len()];
+    for at in 0..1000 {
+        let now = start + Duration::from_millis(10 * at);
+        let picked = balancer.pick(&Tried::default(), now).unwrap();
+        let port = picked.endpoint().address.port();
+        let took = Duration::from_micros(latency(port));
+        picked.answered(took, now + took);
+        counts[usize::from(port) - 1] += 1;
+    }
+    counts
+}
+
+#[test]
+fn endpoints_that_are_alike_share_alike_and_a_new_one_has_its_share_at_once() {
+    let now = Instant::now();
+    let balancer = Balancer::new((1..=2).map(endpoint).collect(), None);
+    // One was there before, and is a little faster.
+    for at in 0..100 {
+        balancer.endpoints[0].answered(Duration::from_micros(400), now - Duration::from_millis(at));
+    }
+    let counts = shares(&balancer, now, |port| 400 + 100 * u64::from(port - 1));
+    assert!(counts.iter().all(|count| *count > 350), "{counts:?}");
+}
+
+#[test]
+fn a_slow_endpoint_has_little_and_is_tried_again() {
+    let balancer = Balancer::new((1..=2).map(endpoint).collect(), None);
+    let counts = shares(&balancer, Instant::now(), |port| 500 * u64::from(port));
+    assert!((1..250).contains(&counts[1]), "{counts:?}");
 }
