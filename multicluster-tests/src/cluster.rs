@@ -21,12 +21,16 @@ use crate::{
     network,
     paths::Paths,
     pki::{self, Authority, Identity},
-    process::Programs,
+    process::{self, Programs},
 };
 
 pub(crate) use node::Node;
 
 /// How long a program may take until it answers.
+const API_SERVER: &str = "kube-apiserver";
+const CONTROLLERS: &str = "kube-controller-manager";
+const SCHEDULER: &str = "kube-scheduler";
+const KUBE_PROXY: &str = "kube-proxy";
 const PATIENCE: Duration = Duration::from_secs(90);
 const GLANCE: Duration = Duration::from_millis(100);
 /// Nodes of one cluster.
@@ -214,7 +218,7 @@ impl Cluster {
         for node in &nodes {
             self.launch(*node, &["containerd"])?;
         }
-        self.launch(nodes[0], &["kube-apiserver"])?;
+        self.launch(nodes[0], &[API_SERVER])?;
         self.write_kubeconfig(&identities)?;
         self.await_containerd(&programs)?;
         for image in images {
@@ -223,9 +227,9 @@ impl Cluster {
         report("images are loaded");
         self.await_api(&programs)?;
         report("the API server answers");
-        self.launch(nodes[0], &["kube-controller-manager", "kube-scheduler"])?;
+        self.launch(nodes[0], &[CONTROLLERS, SCHEDULER])?;
         for node in &nodes {
-            self.launch(*node, &["kubelet", "kube-proxy"])?;
+            self.launch(*node, &["kubelet", KUBE_PROXY])?;
         }
         self.launch_agent(&programs)?;
         let dns = dns::manifest(config::dns(self.families));
@@ -248,8 +252,31 @@ impl Cluster {
         Ok(())
     }
 
+    /// Starts one of its programs again, as it was; after an API server also
+    /// those that have stopped looking at it.
+    pub(crate) fn revive(&self, name: &str) -> Result<()> {
+        self.start_program(name)?;
+        if name != API_SERVER {
+            return Ok(());
+        }
+        let programs = self.programs()?;
+        self.await_api(&programs)?;
+        // Where several of them elect a leader, these end when their lease runs
+        // out, and a kubelet starts them again. Here there is one of each, which
+        // would give up on Services (the EndpointSlices) before it looks again.
+        let mut watchers = vec![CONTROLLERS.to_owned(), SCHEDULER.to_owned()];
+        // And this one looks again within a minute only.
+        watchers.extend(self.nodes().iter().map(|node| node.own(KUBE_PROXY)));
+        let pids: Vec<Pid> = watchers
+            .iter()
+            .filter_map(|own| programs.pid(own))
+            .collect();
+        process::stop(&pids);
+        watchers.iter().try_for_each(|own| self.start_program(own))
+    }
+
     /// Starts one of its programs again, as it was.
-    pub(crate) fn start_program(&self, name: &str) -> Result<()> {
+    fn start_program(&self, name: &str) -> Result<()> {
         if name == "agent" {
             return self.launch_agent(&self.programs()?);
         }

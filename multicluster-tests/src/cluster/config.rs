@@ -56,6 +56,8 @@ fn etcd(cluster: &Cluster) -> Vec<String> {
         flag("data-dir", &file(cluster, "etcd")),
         // A test bed: what a crash loses is made again.
         "--unsafe-no-fsync".to_owned(),
+        // As kubeadm sets it: what nobody changes is known to be up to date.
+        flag("experimental-watch-progress-notify-interval", "5s"),
         flag("listen-client-urls", "http://127.0.0.1:2379"),
         flag("advertise-client-urls", "http://127.0.0.1:2379"),
         flag("listen-peer-urls", "http://127.0.0.1:2380"),

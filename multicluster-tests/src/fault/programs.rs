@@ -46,7 +46,7 @@ pub fn freeze_program(cluster: &Cluster, name: &str) -> Result<Fault> {
 }
 
 /// Ends one of the cluster's own programs; it is started again at the end of
-/// the fault. `signal` says how it dies.
+/// the fault, and after an API server those that follow it. `signal` says how it dies.
 ///
 /// # Errors
 /// If it does not run, or does not die.
@@ -59,7 +59,7 @@ pub fn stop_program(cluster: &Cluster, name: &str, signal: Signal) -> Result<Fau
     }
     let what = format!("{}: {name} is stopped", cluster.name());
     let (cluster, name) = (cluster.clone(), name.to_owned());
-    Ok(Fault::new(what, move || cluster.start_program(&name)))
+    Ok(Fault::new(what, move || cluster.revive(&name)))
 }
 
 fn freeze(what: String, pids: Vec<Pid>) -> Result<Fault> {
