@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mesh_http::{
@@ -15,6 +15,8 @@ use mesh_http::{
     head::Head,
     limits::Limits,
 };
+
+use tokio::time::sleep;
 
 use crate::{
     buffers,
@@ -219,15 +221,21 @@ impl Conduit {
         });
     }
 
-    /// Asks an HTTP/2 peer for a sign of life; see [`pong`](Self::pong).
-    pub fn ping(&self, payload: u64) {
+    fn ping(&self, payload: u64) {
         self.command(|state, _| state.core.ping(payload));
     }
 
-    /// The number of the last ping that the peer has answered.
-    #[must_use]
-    pub fn pong(&self) -> Option<u64> {
-        self.lock().pong
+    /// Waits until an HTTP/2 peer gives no sign of life `within` such a time,
+    /// having been asked `every` so often.
+    pub async fn silence(&self, every: Duration, within: Duration) {
+        for number in 0.. {
+            sleep(every).await;
+            self.ping(number);
+            sleep(within).await;
+            if self.lock().pong != Some(number) {
+                return;
+            }
+        }
     }
 
     pub(crate) fn is_server(&self) -> bool {

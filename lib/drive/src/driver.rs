@@ -211,10 +211,15 @@ where
                 return state.core.consume(now, stream, bytes.len());
             };
             slot.has_received_all |= end;
-            match &slot.onward {
-                Some(onward) if !slot.has_waiting() => onward.clone(),
-                _ => return slot.take_in(bytes, end),
+            slot.carried.received += bytes.len() as u64;
+            if slot.has_waiting() {
+                return slot.take_in(bytes, end);
             }
+            let Some(onward) = slot.onward.clone() else {
+                return slot.take_in(bytes, end);
+            };
+            slot.has_passed = true;
+            onward
         };
         let taken = onward.send(bytes, end);
         let mut state = self.conduit.lock();

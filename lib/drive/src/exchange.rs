@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use mesh_http::{
@@ -80,6 +80,18 @@ pub enum Chunk {
     /// Its end, with trailers.
     Trailers(Head),
 }
+
+/// Bytes of bodies that a stream has carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// From the peer.
+    pub received: u64,
+    /// To the peer.
+    pub sent: u64,
+}
+
+/// Leaves trailers as they are.
+pub const fn as_they_are(_: &mut Head) {}
 
 /// A stream in somebody's hands. Who lets go of it before both directions have
 /// ended, or were joined to another's, breaks it off.
@@ -166,34 +178,30 @@ impl Exchange {
     /// # Errors
     /// If the stream breaks before its end.
     pub async fn chunk(&self) -> Result<Chunk, Broken> {
-        let chunk = poll_fn(|cx| {
-            self.poll_slot(cx, |_, slot| {
-                if !slot.data.is_empty() {
-                    return Some(Chunk::Data(std::mem::take(&mut slot.data)));
-                }
-                match slot.tail.take() {
-                    Some(Tail::Trailers(head)) => Some(Chunk::Trailers(head)),
-                    Some(Tail::Bare) => Some(Chunk::End),
-                    None if slot.has_received_all => Some(Chunk::End),
-                    None => None,
-                }
-            })
-        })
-        .await?;
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// The same for a hand-written future.
+    ///
+    /// # Errors
+    /// If the stream breaks before its end.
+    pub fn poll_chunk(&self, cx: &Context<'_>) -> Poll<Result<Chunk, Broken>> {
+        let chunk = ready!(self.poll_slot(cx, |_, slot| slot.next_chunk()))?;
         if let Chunk::Data(data) = &chunk {
             self.place().consume(data.len());
         }
-        Ok(chunk)
+        Poll::Ready(Ok(chunk))
     }
 
-    /// From now on what comes here goes to `onward`, with nobody's help, and one
-    /// that breaks breaks the other; but a request that has no answer yet stays
-    /// with whoever holds it.
-    pub fn join(&self, onward: &Self) {
+    /// From now on what comes here goes to `onward`, with nobody's help, its
+    /// trailers as `clean` leaves them, and one that breaks breaks the other; but
+    /// a request that has no answer yet stays with whoever holds it.
+    pub fn join(&self, onward: &Self, clean: fn(&mut Head)) {
         onward.with_slot(|slot| slot.source = Some(self.place()));
         let place = onward.place();
         let is_there = self.with_slot(|slot| {
             slot.onward = Some(place);
+            slot.clean = Some(clean);
             slot.broken
         });
         match is_there {
@@ -218,8 +226,27 @@ impl Exchange {
         .await
     }
 
+    /// Waits until it breaks, if it ever does.
+    pub async fn gone(&self) -> Broken {
+        let broken = poll_fn(|cx| self.poll_slot(cx, |_, _| None::<()>)).await;
+        broken.err().unwrap_or(Broken::GivenUp)
+    }
+
+    /// Whether something of the body that comes here has gone on to the stream
+    /// that it is or was joined to.
+    #[must_use]
+    pub fn has_passed(&self) -> bool {
+        self.with_slot(|slot| slot.has_passed).unwrap_or(true)
+    }
+
+    /// Bytes of bodies so far.
+    #[must_use]
+    pub fn carried(&self) -> Carried {
+        self.with_slot(|slot| slot.carried).unwrap_or_default()
+    }
+
     /// Gives it up in both directions.
-    pub fn reset(self, code: Code) {
+    pub fn reset(&self, code: Code) {
         self.conduit.reset(self.stream, code, Broken::GivenUp);
     }
 
@@ -273,10 +300,7 @@ impl Exchange {
         if let Some(broken) = slot.broken {
             return Poll::Ready(Err(broken));
         }
-        let known = slot.waker.as_ref();
-        if !known.is_some_and(|waker| waker.will_wake(cx.waker())) {
-            slot.waker = Some(cx.waker().clone());
-        }
+        slot.waits(cx);
         Poll::Pending
     }
 
@@ -319,6 +343,17 @@ impl Drop for Exchange {
 }
 
 impl Slot {
+    fn next_chunk(&mut self) -> Option<Chunk> {
+        if !self.data.is_empty() {
+            return Some(Chunk::Data(std::mem::take(&mut self.data)));
+        }
+        match self.tail.take() {
+            Some(Tail::Trailers(head)) => Some(Chunk::Trailers(head)),
+            Some(Tail::Bare) => Some(Chunk::End),
+            None => self.has_received_all.then_some(Chunk::End),
+        }
+    }
+
     /// Whether this answer makes two streams of bytes of the exchange.
     pub(crate) fn becomes_tunnel(&self, answer: &Head) -> bool {
         let status = answer.status().unwrap_or_default();

@@ -34,6 +34,9 @@ impl Place {
                 bytes: bytes.len(),
                 queued: 0,
             });
+            if let Some(slot) = state.slot(self.stream) {
+                slot.carried.sent += taken.bytes as u64;
+            }
             let is_all = end && taken.bytes == bytes.len();
             (taken, self.sent(state, is_all))
         });
@@ -80,7 +83,12 @@ impl Place {
             let Some(onward) = slot.onward.clone() else {
                 return;
             };
-            (std::mem::take(&mut slot.data), slot.tail.take(), onward)
+            slot.has_passed = true;
+            let mut tail = slot.tail.take();
+            if let (Some(Tail::Trailers(trailers)), Some(clean)) = (&mut tail, slot.clean) {
+                clean(trailers);
+            }
+            (std::mem::take(&mut slot.data), tail, onward)
         };
         let (mut data, tail, onward) = waiting;
         let taken = onward.send(&data, matches!(tail, Some(Tail::Bare)));

@@ -2,12 +2,15 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    task::Waker,
+    task::{Context, Waker},
 };
 
 use mesh_http::{event::StreamId, head::Head};
 
-use crate::{exchange::Broken, join::Place};
+use crate::{
+    exchange::{Broken, Carried},
+    join::Place,
+};
 
 pub(crate) type Slots = BTreeMap<StreamId, Box<Slot>>;
 
@@ -20,11 +23,16 @@ pub(crate) struct Slot {
     pub(crate) tail: Option<Tail>,
     /// Why nothing more comes, if not by its end.
     pub(crate) broken: Option<Broken>,
-    /// Waits for any of this.
-    pub(crate) waker: Option<Waker>,
+    /// Those who wait for any of this.
+    pub(crate) wakers: Vec<Waker>,
     /// Where data goes that comes, and where data comes from that goes.
     pub(crate) onward: Option<Place>,
     pub(crate) source: Option<Place>,
+    /// What trailers lose on their way on.
+    pub(crate) clean: Option<fn(&mut Head)>,
+    /// Something of the body has gone on.
+    pub(crate) has_passed: bool,
+    pub(crate) carried: Carried,
     /// Somebody has the exchange in hands.
     pub(crate) is_held: bool,
     /// Both directions are for themselves: the end of one is not the other's.
@@ -57,8 +65,13 @@ impl Slot {
     }
 
     pub(crate) fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+
+    /// Wakes the task, too, at the next occasion.
+    pub(crate) fn waits(&mut self, cx: &Context<'_>) {
+        if !self.wakers.iter().any(|known| known.will_wake(cx.waker())) {
+            self.wakers.push(cx.waker().clone());
         }
     }
 

@@ -12,12 +12,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mesh-runtime", &[]),
     ("mesh-wire", &["core"]),
     ("mesh-http", &["core", "wire"]),
+    ("mesh-drive", &["http", "net"]),
     ("mesh-tls", &["core"]),
     ("mesh-proto", &["core"]),
     ("mesh-api", &["core"]),
     (
         "mesh-dataplane",
-        &["core", "http", "net", "proto", "runtime", "tls", "wire"],
+        &[
+            "core", "drive", "http", "net", "proto", "runtime", "tls", "wire",
+        ],
     ),
     (
         "mesh-testing",
@@ -29,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "core",
             "dataplane",
+            "drive",
             "http",
             "net",
             "proto",
@@ -42,6 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "core",
             "dataplane",
+            "drive",
             "http",
             "net",
             "proto",

@@ -8,7 +8,7 @@ use std::{
 
 use mesh_drive::{
     conduit::{self, Conduit, Request, Version},
-    exchange::{Answer, Broken, Chunk, Exchange},
+    exchange::{Answer, Broken, Chunk, Exchange, as_they_are},
 };
 use mesh_http::{head::Head, limits::Limits};
 use tokio::net::{TcpListener, TcpStream};
@@ -84,13 +84,13 @@ async fn pass_on(onward: Conduit, request: Request) {
     let Ok(up) = onward.open(&head, end) else {
         return refuse(&exchange, 503);
     };
-    exchange.join(&up);
+    exchange.join(&up, as_they_are);
     loop {
         match up.answer().await {
             Ok(Answer::Informational(head)) => exchange.send_head(&head, false).unwrap(),
             Ok(Answer::Final { head, end }) => {
                 if exchange.send_head(&head, end).is_ok() {
-                    up.join(&exchange);
+                    up.join(&exchange, as_they_are);
                 }
                 return;
             }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use mesh_drive::{
     conduit::{self, Request, Version},
-    exchange::Answer,
+    exchange::{Answer, as_they_are},
     stream::ByteStream,
 };
 use mesh_http::head::Head;
@@ -32,8 +32,8 @@ async fn near_end(far: SocketAddr) -> SocketAddr {
             tokio::spawn(async move {
                 if let Ok(Answer::Final { head, .. }) = far.answer().await {
                     assert_eq!(head.status(), Some(200));
-                    near.join(&far);
-                    far.join(&near);
+                    near.join(&far, as_they_are);
+                    far.join(&near, as_they_are);
                 }
             });
         }
@@ -50,8 +50,8 @@ async fn dial(request: Request, server: SocketAddr) {
     tokio::spawn(life);
     let agreed = Head::response(200).unwrap();
     request.exchange.send_head(&agreed, false).unwrap();
-    request.exchange.join(&far);
-    far.join(&request.exchange);
+    request.exchange.join(&far, as_they_are);
+    far.join(&request.exchange, as_they_are);
 }
 
 /// A server of streams that lead to `server`.
