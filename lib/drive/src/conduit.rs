@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// HTTP's version on a connection: not negotiated here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {
     /// HTTP/1.0 or HTTP/1.1.
     Http1,

@@ -143,13 +143,20 @@ impl Exchange {
     pub async fn send(&self, bytes: &[u8], end: bool) -> Result<(), Broken> {
         let mut rest = bytes;
         loop {
-            let taken = self.place().send(rest, end).bytes;
+            let taken = self.try_send(rest, end);
             rest = &rest[taken..];
             if rest.is_empty() {
                 return Ok(());
             }
             poll_fn(|cx| self.poll_room(cx)).await?;
         }
+    }
+
+    /// Sends as much of `bytes` as the peer takes now, with `end` the last ones;
+    /// says how many that were. A stream that is no more takes all.
+    #[must_use]
+    pub fn try_send(&self, bytes: &[u8], end: bool) -> usize {
+        self.place().send(bytes, end).bytes
     }
 
     /// Ends what we send with trailers.

@@ -1,7 +1,7 @@
 //! An exchange as a socket, for code that wants one.
 
 use std::{
-    io,
+    fmt, io,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -27,6 +27,18 @@ impl ByteStream {
             exchange,
             has_ended: false,
         }
+    }
+
+    /// The exchange. What was read and written here stays so.
+    #[must_use]
+    pub fn into_exchange(self) -> Exchange {
+        self.exchange
+    }
+}
+
+impl fmt::Debug for ByteStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByteStream").finish_non_exhaustive()
     }
 }
 
