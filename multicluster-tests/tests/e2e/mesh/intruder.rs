@@ -3,7 +3,6 @@
 
 use std::{fs::File, net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use bytes::Bytes;
 use http::{Request, Response, Version};
 use mesh_core::{
     destination::{Destination, Endpoint},
