@@ -32,9 +32,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// Ends when what it watches over may not go on.
 pub type Watch = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
-/// Bytes on their way per stream and per connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// Bytes under way of all streams of a connection that may wait for slow readers.
+const UNCONSUMED: usize = 32 << 20;
 /// Streams of one connection at one time.
 const MOST_STREAMS: u32 = 2000;
 /// A connection to a server that nobody used for so long is closed.
@@ -59,10 +58,7 @@ pub fn limits_of_kept() -> Arc<Limits> {
 
 fn own_limits() -> Limits {
     Limits {
-        stream_window: STREAM_WINDOW,
-        // What comes within a window is taken at once, wherever it goes.
-        queue_bytes: STREAM_WINDOW as usize,
-        connection_window: CONNECTION_WINDOW,
+        connection_unconsumed: UNCONSUMED,
         streams: MOST_STREAMS,
         ..Limits::default()
     }

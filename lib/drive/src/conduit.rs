@@ -22,6 +22,7 @@ use crate::{
     buffers,
     driver::Driver,
     exchange::{Broken, Exchange},
+    growth::{BUDGET, Growth, RoundTrip},
     join::Place,
     slot::{Slot, Slots},
     socket::Socket,
@@ -92,8 +93,9 @@ pub(crate) struct State {
     pub(crate) ended: Option<Ended>,
     /// The peer takes no new stream.
     pub(crate) is_leaving: bool,
-    /// The last answer to a ping.
-    pub(crate) pong: Option<u64>,
+    pub(crate) trips: RoundTrip,
+    /// The window that streams begin with, where it may grow.
+    first_window: Option<u32>,
 }
 
 /// Serves HTTP on `socket`: `serve` is called with each request and must not
@@ -104,12 +106,13 @@ pub fn serve<IO: Socket>(
     limits: Arc<Limits>,
     serve: impl FnMut(Request) + Send + Unpin,
 ) -> (Conduit, impl Future<Output = Ended>) {
-    let now = Instant::now();
+    let (now, first) = (Instant::now(), limits.stream_window);
     let core = match version {
         Version::Http1 => Connection::http1(Role::Server, limits, now),
         Version::Http2 => Connection::http2(Role::Server, limits, now),
     };
     let conduit = Conduit::new(core, Role::Server);
+    conduit.let_grow(version, first);
     (conduit.clone(), Driver::new(socket, conduit, serve))
 }
 
@@ -119,12 +122,13 @@ pub fn connect<IO: Socket>(
     version: Version,
     limits: Arc<Limits>,
 ) -> (Conduit, impl Future<Output = Ended>) {
-    let now = Instant::now();
+    let (now, first) = (Instant::now(), limits.stream_window);
     let core = match version {
         Version::Http1 => Connection::http1(Role::Client, limits, now),
         Version::Http2 => Connection::http2(Role::Client, limits, now),
     };
     let conduit = Conduit::new(core, Role::Client);
+    conduit.let_grow(version, first);
     (conduit.clone(), Driver::new(socket, conduit, unasked))
 }
 
@@ -163,7 +167,8 @@ impl Conduit {
                 writes: 0,
                 ended: None,
                 is_leaving: false,
-                pong: None,
+                trips: RoundTrip::default(),
+                first_window: None,
             }),
         }))
     }
@@ -221,21 +226,26 @@ impl Conduit {
         });
     }
 
-    fn ping(&self, payload: u64) {
-        self.command(|state, _| state.core.ping(payload));
-    }
-
     /// Waits until an HTTP/2 peer gives no sign of life `within` such a time,
-    /// having been asked `every` so often.
+    /// having been asked at once and then `every` so often. The answers also tell
+    /// how long a round trip takes, without which windows do not grow.
     pub async fn silence(&self, every: Duration, within: Duration) {
         for number in 0.. {
-            sleep(every).await;
-            self.ping(number);
+            self.command(|state, now| {
+                state.trips.ask(number, now);
+                state.core.ping(number);
+            });
             sleep(within).await;
-            if self.lock().pong != Some(number) {
+            if self.lock().trips.answered != Some(number) {
                 return;
             }
+            sleep(every).await;
         }
+    }
+
+    /// Windows of streams of HTTP/2 grow.
+    fn let_grow(&self, version: Version, first: u32) {
+        self.lock().first_window = (version == Version::Http2).then_some(first);
     }
 
     pub(crate) fn is_server(&self) -> bool {
@@ -312,6 +322,32 @@ impl State {
         self.slots.get_mut(&stream).map(Box::as_mut)
     }
 
+    /// So many bytes of a stream are held by nobody any more. If its window has
+    /// to grow, where its data goes has to make room first.
+    pub(crate) fn consume(
+        &mut self,
+        stream: StreamId,
+        bytes: usize,
+        now: Instant,
+    ) -> Option<Wider> {
+        self.core.consume(now, stream, bytes);
+        let (first, rtt) = (self.first_window?, self.trips.known()?);
+        let slot = self.slot(stream)?;
+        let growth = slot
+            .growth
+            .get_or_insert_with(|| Growth::new(first, now, &BUDGET));
+        let window = growth.consumed(bytes, now, rtt)?;
+        let onward = slot.onward.clone();
+        Some(Wider { onward, window })
+    }
+
+    /// Opens a stream's window wide, now that there is room.
+    pub(crate) fn widen(&mut self, stream: StreamId, window: u32) {
+        self.core.grow_window(stream, window);
+        // Of which one stream must not take everything.
+        self.core.grow_connection_window(window.saturating_mul(2));
+    }
+
     /// Looks whether a stream is over. If it is, it is forgotten once nobody
     /// holds it, and where the rest of its request goes has to be told that
     /// there is none.
@@ -348,6 +384,13 @@ impl State {
         }
         partners
     }
+}
+
+/// A stream's window is to be wider.
+pub(crate) struct Wider {
+    /// Where its data goes.
+    pub(crate) onward: Option<Place>,
+    pub(crate) window: u32,
 }
 
 /// The streams that a stream was joined to.

@@ -178,7 +178,7 @@ where
                 partners.tell(broken.code());
             }
             Event::Sent { stream, bytes } => self.sent(stream, bytes),
-            Event::Pong { payload } => self.conduit.lock().pong = Some(payload),
+            Event::Pong { payload } => self.conduit.lock().trips.answer(payload, now),
             Event::GoAway { .. } => self.conduit.lock().is_leaving = true,
             Event::Closed(fault) => {
                 self.conduit.end(Ended::Fault(fault));
@@ -223,8 +223,7 @@ where
         };
         let taken = onward.send(bytes, end);
         let mut state = self.conduit.lock();
-        let credit = taken.bytes - taken.queued;
-        state.core.consume(now, stream, credit);
+        let wider = state.consume(stream, taken.bytes - taken.queued, now);
         if taken.bytes < bytes.len()
             && let Some(slot) = state.slot(stream)
         {
@@ -232,8 +231,10 @@ where
         } else if end {
             let partners = state.settle(stream, self.conduit.is_server());
             drop(state);
-            partners.tell(Code::Cancel);
+            return partners.tell(Code::Cancel);
         }
+        drop(state);
+        Place::new(self.conduit.clone(), stream).widen(wider);
     }
 
     /// The end of a body, behind what waits of it.

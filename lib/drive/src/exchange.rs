@@ -268,17 +268,6 @@ impl Exchange {
             .is_some_and(|slot| slot.opened_at == writes)
     }
 
-    /// Lets the peer have so many bytes under way, and `onward` hold as many,
-    /// to which this stream is joined.
-    pub fn widen(&self, onward: &Self, window: u32) {
-        let queue = window as usize;
-        onward
-            .conduit
-            .command(|state, _| state.core.grow_queue(onward.stream, queue));
-        self.conduit
-            .command(|state, _| state.core.grow_window(self.stream, window));
-    }
-
     pub(crate) fn place(&self) -> Place {
         Place::new(self.conduit.clone(), self.stream)
     }

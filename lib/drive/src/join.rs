@@ -8,7 +8,7 @@ use mesh_http::{
 
 use crate::{
     buffers,
-    conduit::{Conduit, Partners, State},
+    conduit::{Conduit, Partners, State, Wider},
     exchange::Broken,
     slot::Tail,
 };
@@ -68,9 +68,24 @@ impl Place {
     /// So many of its bytes are held by nobody any more.
     pub(crate) fn consume(&self, bytes: usize) {
         if bytes > 0 {
-            self.conduit
-                .command(|state, now| state.core.consume(now, self.stream, bytes));
+            let wider = self
+                .conduit
+                .command(|state, now| state.consume(self.stream, bytes, now));
+            self.widen(wider);
         }
+    }
+
+    /// Lets more be under way, once there is room for it.
+    pub(crate) fn widen(&self, wider: Option<Wider>) {
+        let Some(Wider { onward, window }) = wider else {
+            return;
+        };
+        if let Some(onward) = onward {
+            let mut state = onward.conduit.lock();
+            state.core.grow_queue(onward.stream, window as usize);
+        }
+        self.conduit
+            .command(|state, _| state.widen(self.stream, window));
     }
 
     /// Passes on what has come and was not taken yet.

@@ -21,6 +21,7 @@ mod buffers;
 pub mod conduit;
 mod driver;
 pub mod exchange;
+mod growth;
 mod join;
 mod slot;
 pub mod socket;

@@ -9,6 +9,7 @@ use mesh_http::{event::StreamId, head::Head};
 
 use crate::{
     exchange::{Broken, Carried},
+    growth::Growth,
     join::Place,
 };
 
@@ -33,6 +34,7 @@ pub(crate) struct Slot {
     /// Something of the body has gone on.
     pub(crate) has_passed: bool,
     pub(crate) carried: Carried,
+    pub(crate) growth: Option<Growth>,
     /// Somebody has the exchange in hands.
     pub(crate) is_held: bool,
     /// Both directions are for themselves: the end of one is not the other's.

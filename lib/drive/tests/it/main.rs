@@ -11,3 +11,5 @@ mod footprint;
 mod place;
 #[cfg(test)]
 mod tunnels;
+#[cfg(test)]
+mod windows;
