@@ -26,6 +26,7 @@ use mesh_dataplane::{message::Incoming, trust::Standing};
 use mesh_drive::{conduit, exchange::Broken, socket::Sealed};
 use mesh_net::{
     accept::{Accepted, Acceptor},
+    ahead::ReadAhead,
     original::{canonical, original_destination},
     replay::Replay,
 };
@@ -152,7 +153,11 @@ impl Inbound {
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
         let trust = self.tls.trust();
-        let handshake = timeout(HANDSHAKE, self.tls.accept(stream, ALPN_MESH)).await;
+        let handshake = timeout(
+            HANDSHAKE,
+            self.tls.accept(ReadAhead::new(stream), ALPN_MESH),
+        )
+        .await;
         let (session, client) = match handshake {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => return Err(Ended::Handshake(error.reason())),

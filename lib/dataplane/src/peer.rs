@@ -22,6 +22,7 @@ use mesh_drive::{
     stream::ByteStream,
 };
 use mesh_http::head::Head;
+use mesh_net::ahead::ReadAhead;
 use mesh_tls::{ALPN_MESH, PeerChain, Tls, TlsError};
 use mesh_wire::mesh1::{self, Carried, Reason};
 use tokio::{
@@ -201,6 +202,7 @@ impl Peers {
                             address: *address,
                             source,
                         })?;
+                let stream = ReadAhead::new(stream);
                 let (connection, leaving) = self.handshake(peer, stream).await?;
                 Ok(Open::new(connection, leaving, None))
             }

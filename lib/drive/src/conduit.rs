@@ -271,7 +271,7 @@ impl Conduit {
     pub(crate) fn reset(&self, stream: StreamId, code: Code, why: Broken) {
         let partners = self.command(|state, now| {
             state.core.reset(now, stream, code);
-            state.break_stream(stream, why)
+            state.break_stream(stream, self.is_server(), why)
         });
         partners.tell(code);
     }
@@ -284,7 +284,8 @@ impl Conduit {
             let why = *state.ended.get_or_insert(why);
             let streams: Vec<StreamId> = state.slots.keys().copied().collect();
             let broken = Broken::Connection(why);
-            let told = |stream| state.break_stream(stream, broken);
+            let is_server = self.is_server();
+            let told = |stream| state.break_stream(stream, is_server, broken);
             let partners: Vec<Partners> = streams.into_iter().map(told).collect();
             (why, partners)
         };
@@ -368,18 +369,27 @@ impl State {
     }
 
     /// Nothing more comes or goes on a stream. The streams that it was joined
-    /// to have to be told.
-    pub(crate) fn break_stream(&mut self, stream: StreamId, why: Broken) -> Partners {
+    /// to have to be told. What has come before is whole if its end has come, and
+    /// still goes where it was to go.
+    pub(crate) fn break_stream(
+        &mut self,
+        stream: StreamId,
+        is_server: bool,
+        why: Broken,
+    ) -> Partners {
         let Some(slot) = self.slot(stream) else {
             return Partners::default();
         };
-        slot.broken.get_or_insert(why);
+        if !slot.is_over(is_server) {
+            slot.broken = Some(why);
+        }
         slot.wake();
+        let is_awaited = !is_server && slot.has_received_all && slot.has_waiting();
         let partners = Partners {
-            onward: slot.onward.take(),
+            onward: slot.onward.take_if(|_| !is_awaited),
             source: slot.source.take(),
         };
-        if !slot.is_held {
+        if !slot.is_held && !is_awaited {
             self.slots.remove(&stream);
         }
         partners

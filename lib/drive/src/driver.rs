@@ -174,7 +174,10 @@ where
             }
             Event::Reset { stream, reason } => {
                 let broken = Broken::Reset(reason);
-                let partners = self.conduit.lock().break_stream(stream, broken);
+                let is_server = self.conduit.is_server();
+                let mut state = self.conduit.lock();
+                let partners = state.break_stream(stream, is_server, broken);
+                drop(state);
                 partners.tell(broken.code());
             }
             Event::Sent { stream, bytes } => self.sent(stream, bytes),

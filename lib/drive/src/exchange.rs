@@ -209,7 +209,8 @@ impl Exchange {
         let is_there = self.with_slot(|slot| {
             slot.onward = Some(place);
             slot.clean = Some(clean);
-            slot.broken
+            // What is whole can be passed on, whatever happened since.
+            slot.broken.filter(|_| !slot.has_received_all)
         });
         match is_there {
             Some(None) => self.place().pump(),

@@ -112,11 +112,21 @@ impl Place {
                 onward.finish(trailers);
             }
             buffers::give_back_output(data);
+            self.settle();
         } else {
             data.drain(..taken.bytes);
             self.put_back(data, tail);
         }
         self.consume(taken.bytes - taken.queued);
+    }
+
+    /// Forgets the stream, if that was the last of it.
+    fn settle(&self) {
+        let partners = {
+            let mut state = self.conduit.lock();
+            state.settle(self.stream, self.conduit.is_server())
+        };
+        partners.tell(Code::Cancel);
     }
 
     /// What was not taken comes before what has come since: nothing has, since
@@ -145,7 +155,7 @@ impl Place {
             }
             state.core.reset(now, self.stream, code);
             // Its partner is the one that has told it.
-            let _ = state.break_stream(self.stream, Broken::Joined);
+            let _ = state.break_stream(self.stream, is_server, Broken::Joined);
         });
     }
 }

@@ -191,3 +191,44 @@ async fn a_driver_that_is_dropped_tells_those_who_wait() {
     assert_eq!(broken.as_str(), "dropped");
     assert!(!conduit.is_open() && exchange.is_unsent());
 }
+
+/// A server that answers each connection with `text` and closes it at once.
+async fn hasty(text: Vec<u8>) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let text = text.clone();
+            tokio::spawn(async move {
+                let mut some = [0; 10];
+                let _ = socket.read_exact(&mut some).await;
+                let _ = socket.write_all(&text).await;
+                // Or the kernel resets it, for what was not read.
+                let _ = socket.shutdown().await;
+                let _ = socket.read_to_end(&mut Vec::new()).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn r12_an_answer_that_came_whole_arrives_though_its_server_left_at_once() {
+    for length in [2, 300_000] {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        let text = [head.into_bytes(), vec![b'o'; length]].concat();
+        let origin = hasty(text).await;
+        for version in VERSIONS {
+            let proxy = proxy(version, Version::Http1, origin).await;
+            for _ in 0..20 {
+                let exchange = client(proxy, version).await.open(&get("/"), true).unwrap();
+                let head = soon(answer(&exchange)).await.unwrap();
+                assert_eq!(head.status(), Some(200), "{version:?}");
+                // A reader that is late.
+                tokio::task::yield_now().await;
+                let (bytes, _) = soon(body(&exchange)).await.unwrap();
+                assert_eq!(bytes.len(), length, "{version:?}");
+            }
+        }
+    }
+}
