@@ -1,0 +1,198 @@
+//! A whole run: prepare, measure in turns, report, and tidy up.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use hdrhistogram::Histogram;
+use mesh_testing::ca::TestRoot;
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
+
+use crate::{
+    bars, facts, interrupt,
+    measure::{Group, Outcome},
+    namespace::remove_leftovers,
+    options::Options,
+    pair::{ONE_WORKER, Pair, Surroundings},
+    pki, plot,
+    report::Results,
+    subject::Subject,
+};
+
+/// Open files of any process here, at least: thousands of connections, twice.
+const FILES: u64 = 12_000;
+
+/// All latencies of all rounds, by rate and subject.
+type Latencies = BTreeMap<(u32, Subject), Histogram<u64>>;
+
+/// Measures what `options` ask for.
+///
+/// # Errors
+/// If something does not work as it has to; then there are no results.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    interrupt::watch()?;
+    fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
+    let _lock = lock(&options.out)?;
+    raise_file_limit()?;
+    remove_leftovers()?;
+    let folder = tempfile::Builder::new().prefix("mesh-bench-").tempdir()?;
+    let cx = surroundings(options, folder.path())?;
+    print_facts(&cx, options)?;
+    let mut bench = Bench {
+        cx,
+        options,
+        pairs: BTreeMap::new(),
+        results: Results::default(),
+        latencies: Latencies::new(),
+    };
+    for group in options.groups() {
+        bench.group(group)?;
+        // What is known so far, should the rest fail.
+        bench.write()?;
+    }
+    println!("\n{}", bench.results.table(&options.subjects()));
+    println!("{}", bars::table(&bench.results));
+    println!("written to {}", options.out.display());
+    Ok(())
+}
+
+struct Bench<'a> {
+    /// Pairs that run, for groups that do not start their own.
+    pairs: BTreeMap<Subject, Pair>,
+    cx: Surroundings,
+    options: &'a Options,
+    results: Results,
+    latencies: Latencies,
+}
+
+impl Bench<'_> {
+    /// All rounds of a group, subjects taking turns.
+    fn group(&mut self, group: Group) -> Result<()> {
+        let subjects = self.options.subjects().into_iter();
+        let subjects: Vec<Subject> = subjects.filter(|subject| group.is_of(*subject)).collect();
+        if group.is_of_fresh_pairs() {
+            self.pairs.clear();
+        }
+        let rounds = group.rounds(self.options.rounds());
+        for round in 1..=rounds {
+            for subject in &subjects {
+                interrupt::check()?;
+                eprintln!("{group:?}, round {round} of {rounds}: {subject}");
+                let outcome = self.round(group, *subject)?;
+                self.keep(*subject, outcome)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn round(&mut self, group: Group, subject: Subject) -> Result<Outcome> {
+        let length = self.options.window();
+        if group.is_of_fresh_pairs() {
+            return group.measure_fresh(&self.cx, subject, length);
+        }
+        if !self.pairs.contains_key(&subject) {
+            let pair = Pair::start(&self.cx, subject, ONE_WORKER)?;
+            self.pairs.insert(subject, pair);
+        }
+        let pair = self.pairs.get_mut(&subject).context("it was started")?;
+        group.measure(&self.cx, pair, length)
+    }
+
+    fn keep(&mut self, subject: Subject, outcome: Outcome) -> Result<()> {
+        for figure in outcome.figures {
+            if !figure.value.is_finite() || figure.value < 0.0 {
+                bail!("{subject}: {} is {}", figure.measure, figure.value);
+            }
+            self.results.add(subject, figure);
+        }
+        for (rate, latencies) in outcome.latencies {
+            let all = self.latencies.entry((rate, subject));
+            all.or_insert_with(crate::stats::latencies)
+                .add(&latencies)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self) -> Result<()> {
+        let out = &self.options.out;
+        let text = serde_json::to_string_pretty(&self.results.json())?;
+        fs::write(out.join("wire.json"), text + "\n")?;
+        let mut rates: Vec<u32> = self.latencies.keys().map(|(rate, _)| *rate).collect();
+        rates.dedup();
+        for rate in rates {
+            let curves: Vec<(Subject, &Histogram<u64>)> = self
+                .latencies
+                .iter()
+                .filter(|((at, _), _)| *at == rate)
+                .map(|((_, subject), histogram)| (*subject, histogram))
+                .collect();
+            let title = format!("HTTP/1, 1 KiB, {rate} requests/s, from when they were due");
+            let svg = plot::latencies(&title, &curves);
+            fs::write(out.join(format!("latency-{rate}.svg")), svg)?;
+        }
+        Ok(())
+    }
+}
+
+fn surroundings(options: &Options, folder: &Path) -> Result<Surroundings> {
+    // Sidecars run as another user, and it is they who read and run these.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
+    let beside = std::env::current_exe()?;
+    let beside = beside.parent().context("a program has a folder")?;
+    let programs = options.programs.as_deref().unwrap_or(beside);
+    for name in ["mesh-proxy", "mesh-redirect"] {
+        let program = programs.join(name);
+        fs::copy(&program, folder.join(name))
+            .with_context(|| format!("{}: is it built?", program.display()))?;
+    }
+    let root = TestRoot::new(pki::TRUST_DOMAIN);
+    pki::write_files(&root, folder)?;
+    Ok(Surroundings {
+        root: Arc::new(Mutex::new(root)),
+        programs: folder.to_owned(),
+        peers: options.peers.as_deref().map(PathBuf::from),
+        folder: folder.to_owned(),
+    })
+}
+
+fn print_facts(cx: &Surroundings, options: &Options) -> Result<()> {
+    for line in facts::machine() {
+        println!("{line}");
+    }
+    for line in facts::subjects(cx, options)? {
+        println!("{line}");
+    }
+    println!("proxies on core 0, one worker each; client and back end on core 1");
+    for subject in options.subjects() {
+        if let Some(line) = facts::agreed(cx, subject)? {
+            println!("{line}");
+        }
+    }
+    Ok(())
+}
+
+/// As many open files as we may have; what we start inherits that.
+fn raise_file_limit() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    ensure!(
+        most >= FILES,
+        "{most} open files are too few: ulimit -Hn {FILES}"
+    );
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
+}
+
+/// There is one set of namespaces.
+fn lock(out: &Path) -> Result<Flock<File>> {
+    let file = File::create(out.join(".lock"))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, error)| error)
+        .context("another bench is running")
+}
