@@ -120,9 +120,19 @@ impl Table {
         })
     }
 
-    fn remove(&mut self, at: usize) {
-        self.slots[at] = None;
-        self.free.push(at);
+    /// Closes a connection. It is taken out of `epoll` by hand: a program that
+    /// is just being started has a copy of its socket for a moment, so that
+    /// events would go on.
+    fn remove(&mut self, at: usize, epoll: &Epoll) -> Result<()> {
+        if let Some(connection) = self.slots[at].take() {
+            match &connection {
+                Accepted::Http(http) => http.socket().map(|socket| epoll.delete(socket)),
+                Accepted::Bytes(bytes) => Some(epoll.delete(bytes.socket())),
+            }
+            .transpose()?;
+            self.free.push(at);
+        }
+        Ok(())
     }
 }
 
@@ -157,13 +167,13 @@ fn serve(listeners: &[TcpListener; 2], stop: &AtomicBool, fault: &Fault) -> Resu
             };
             match goes_on {
                 Ok(true) => {}
-                Ok(false) => table.remove(at),
+                Ok(false) => table.remove(at, &epoll)?,
                 Err(error) => {
                     // Clients may leave as they like; what they send must be right.
                     if error.downcast_ref::<std::io::Error>().is_none() {
                         note(fault, &error);
                     }
-                    table.remove(at);
+                    table.remove(at, &epoll)?;
                 }
             }
         }

@@ -245,7 +245,7 @@ impl Pair {
             return Ok(());
         }
         let capture = Capture::start(&self.site.a)?;
-        act(self).with_context(|| format!("{what} does not get through"))?;
+        act(self).with_context(|| format!("{what} does not get through; {}", self.said()))?;
         capture::check(capture.stop()?, self.proxies.is_some()).with_context(|| what)?;
         self.verified.insert(what);
         Ok(())

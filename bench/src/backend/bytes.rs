@@ -37,6 +37,10 @@ impl Bytes {
         }
     }
 
+    pub(crate) const fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// Does what can be done; false once it is over.
     pub(crate) fn act(&mut self, epoll: &Epoll, token: u64, scratch: &mut Scratch) -> Result<bool> {
         let done = match self.task {

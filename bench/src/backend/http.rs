@@ -49,6 +49,13 @@ struct Exchange {
 }
 
 impl Http {
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Unknown(socket) => socket.as_ref(),
+            Self::Known(served) => Some(served.carrier.socket()),
+        }
+    }
+
     /// Does what can be done; false once it is over.
     pub(crate) fn act(
         &mut self,

@@ -110,6 +110,10 @@ impl Carrier {
         Ok(epoll.add(&self.socket, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
     }
 
+    pub(crate) const fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
     /// Reads what there is, at most once, and tells `act` of what came.
     ///
     /// # Errors

@@ -23,15 +23,18 @@ use super::{
 };
 use crate::{interrupt, stats::latencies};
 
-/// Requests that are due and not sent; with more, the rate cannot be had.
-const MOST_WAITING: usize = 100_000;
+/// How long those that were due within the window may take afterwards.
+const LATEST: Duration = Duration::from_secs(60);
 /// The timer's token.
 const TIMER: u64 = u64::MAX;
 
 /// What came of it.
 pub(crate) struct Done {
-    /// Of all requests that were due within the window, in nanoseconds.
+    /// Of all requests that were due within the window, in nanoseconds. A proxy
+    /// that cannot keep up with the rate is seen by latencies that grow.
     pub(crate) latencies: Histogram<u64>,
+    /// How many answers came within the window.
+    pub(crate) answered: u64,
     pub(crate) used: Used,
 }
 
@@ -58,7 +61,7 @@ impl Schedule {
 /// time, until the window is over.
 ///
 /// # Errors
-/// If any answer is wrong, or the rate is too much.
+/// If any answer is wrong, or does not come.
 pub(crate) fn run(plan: &Plan, rate: u32, mut window: Window) -> Result<Done> {
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     let mut asked = Asked::new(plan.kind, AUTHORITY)?;
@@ -80,9 +83,9 @@ pub(crate) fn run(plan: &Plan, rate: u32, mut window: Window) -> Result<Done> {
         next: Instant::now() + interval,
         interval,
     };
-    let mut latencies = latencies();
+    let (mut latencies, mut answered) = (latencies(), 0);
     let (mut scratch, mut events) = (Scratch::new(), vec![EpollEvent::empty(); 256]);
-    while !window.is_over() || sessions.iter().any(|session| session.under_way() > 0) {
+    while !window.is_over() || free.len() < sessions.len() {
         interrupt::check()?;
         let woken = epoll.wait(&mut events, TICK)?;
         for event in &events[..woken] {
@@ -96,26 +99,21 @@ pub(crate) fn run(plan: &Plan, rate: u32, mut window: Window) -> Result<Done> {
             let session = &mut sessions[at];
             let then = session.read(&mut scratch, &asked, now, |due| {
                 free.push_back(at);
-                if counts {
+                answered += u64::from(counts);
+                if window.holds(due) {
                     latencies.record(nanoseconds(now.saturating_duration_since(due)))?;
                 }
                 Ok(())
             })?;
-            ensure!(
-                then == Then::GoesOn || window.is_over(),
-                "a connection was closed"
-            );
+            ensure!(then == Then::GoesOn, "a connection was closed");
             session.flush(&epoll, now)?;
         }
         let now = Instant::now();
         window.is_open(now)?;
-        if window.is_over() {
-            waiting.clear();
-        } else {
+        if !window.is_over() {
             waiting.extend(schedule.due(now));
-        }
-        if waiting.len() > MOST_WAITING {
-            bail!("{rate} requests a second are too many: {MOST_WAITING} wait");
+        } else if window.is_long_over(now, LATEST) {
+            bail!("answers are missing {LATEST:?} after the last request");
         }
         while !waiting.is_empty()
             && let Some(at) = free.pop_front()
@@ -126,13 +124,11 @@ pub(crate) fn run(plan: &Plan, rate: u32, mut window: Window) -> Result<Done> {
         }
     }
     let used = window.used().context("the window is over")?;
-    let share = latencies.len() as f64 / (f64::from(rate) * used.seconds);
-    ensure!(
-        share > 0.9,
-        "only {:.0} % of the requests were answered in time",
-        share * 100.0
-    );
-    Ok(Done { latencies, used })
+    Ok(Done {
+        latencies,
+        answered,
+        used,
+    })
 }
 
 fn nanoseconds(latency: Duration) -> u64 {

@@ -69,6 +69,16 @@ impl Window {
         self.end.is_some()
     }
 
+    /// Whether `moment` is between the warm-up's end and the window's.
+    pub(crate) fn holds(&self, moment: Instant) -> bool {
+        (self.opens..self.closes).contains(&moment)
+    }
+
+    /// Whether it has been over for `long`.
+    pub(crate) fn is_long_over(&self, now: Instant, long: Duration) -> bool {
+        now.saturating_duration_since(self.closes) > long
+    }
+
     /// What was used; none while it is not over.
     pub(crate) fn used(&self) -> Option<Used> {
         let (start, end) = (self.start.as_ref()?, self.end.as_ref()?);

@@ -74,14 +74,19 @@ fn inbound(certificates: &str) -> String {
             port + TLS
         )
     };
-    [
+    // Kept connections of one upstream cannot be shared between both protocols.
+    let application = |name: &str| {
         format!(
-            "  upstream application {{ server 127.0.0.1:{HTTP_PORT}; keepalive 512; \
+            "  upstream {name} {{ server 127.0.0.1:{HTTP_PORT}; keepalive 512; \
              keepalive_requests 1000000000; }}\n"
-        ),
-        server(HTTP1, "", "proxy", "http://application"),
-        server(HTTP2, "", "proxy", "http://application"),
-        server(GRPC, " http2", "grpc", "grpc://application"),
+        )
+    };
+    [
+        application("pages"),
+        application("calls"),
+        server(HTTP1, "", "proxy", "http://pages"),
+        server(HTTP2, "", "proxy", "http://pages"),
+        server(GRPC, " http2", "grpc", "grpc://calls"),
     ]
     .concat()
 }
