@@ -134,7 +134,7 @@ pub(crate) fn table(results: &Results) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::measure::Figure;
+    use crate::measure::{Figure, Group};
 
     fn results(values: &[(Subject, &str, f64)]) -> Results {
         let mut results = Results::default();
@@ -144,7 +144,7 @@ mod tests {
                 unit: "",
                 value: *value,
             };
-            results.add(*subject, figure);
+            results.add(Group::Http1, *subject, figure);
         }
         results
     }

@@ -3,9 +3,9 @@
 mod memory;
 mod workers;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use hdrhistogram::Histogram;
 use mesh_testing::ca::id;
 
@@ -44,8 +44,12 @@ pub(crate) enum Group {
     Handshakes,
     /// Bodies of several sizes, both ways.
     Bodies,
-    /// What A and B hold.
+    /// What A holds, fresh and after load.
     Memory,
+    /// What A holds for each idle HTTP/1 connection.
+    IdleHttp1,
+    /// What A and B hold for each idle TCP connection.
+    IdleTcp,
     /// Two workers against one.
     Workers,
 }
@@ -76,8 +80,11 @@ const BODIES: [(&str, usize); 4] = [
     ("10mib", 10 << 20),
 ];
 
+/// A body from this size on is counted by its bytes.
+const LARGE: usize = 1 << 20;
+
 impl Group {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Http1,
         Self::Http2,
         Self::Grpc,
@@ -87,12 +94,17 @@ impl Group {
         Self::Handshakes,
         Self::Bodies,
         Self::Memory,
+        Self::IdleHttp1,
+        Self::IdleTcp,
         Self::Workers,
     ];
 
     /// Whether each round is of pairs that have just been started.
     pub(crate) const fn is_of_fresh_pairs(self) -> bool {
-        matches!(self, Self::Memory | Self::Workers)
+        matches!(
+            self,
+            Self::Memory | Self::IdleHttp1 | Self::IdleTcp | Self::Workers
+        )
     }
 
     /// Whether it says anything of this subject.
@@ -104,7 +116,9 @@ impl Group {
             Self::Handshakes => {
                 matches!(subject, Subject::Mesh | Subject::Haproxy | Subject::Envoy)
             }
-            Self::Memory => !matches!(subject, Subject::Direct | Subject::Nginx),
+            Self::Memory | Self::IdleHttp1 | Self::IdleTcp => {
+                !matches!(subject, Subject::Direct | Subject::Nginx)
+            }
             Self::Workers => matches!(subject, Subject::Mesh | Subject::Haproxy),
         }
     }
@@ -113,23 +127,31 @@ impl Group {
     /// not vary needs few.
     pub(crate) fn rounds(self, rounds: u32) -> u32 {
         match self {
-            Self::Memory => rounds.min(2),
+            Self::Memory | Self::IdleHttp1 | Self::IdleTcp => rounds.min(2),
             Self::Workers => rounds.min(3),
             _ => rounds,
         }
     }
 
-    /// One round with a pair that runs.
+    /// One round; `pairs` are those that run.
     ///
     /// # Errors
     /// If anything is not as it has to be: then there is no figure.
     pub(crate) fn measure(
         self,
         cx: &Surroundings,
-        pair: &mut Pair,
+        pairs: &mut BTreeMap<Subject, Pair>,
+        subject: Subject,
         length: Duration,
     ) -> Result<Outcome> {
-        let outcome = match self {
+        if self.is_of_fresh_pairs() {
+            return self.measure_fresh(cx, subject, length);
+        }
+        if !pairs.contains_key(&subject) {
+            pairs.insert(subject, Pair::start(cx, subject, ONE_WORKER)?);
+        }
+        let pair = pairs.get_mut(&subject).context("it was started")?;
+        match self {
             Self::Http1 => requests(pair, "http1", &HTTP1, length),
             Self::Http2 => requests(pair, "http2", &HTTP2, length),
             Self::Grpc => requests(pair, "grpc", &GRPC, length),
@@ -138,28 +160,25 @@ impl Group {
             Self::Connections => connections(pair, length),
             Self::Handshakes => handshakes(cx, pair, length),
             Self::Bodies => bodies(pair, length),
-            Self::Memory | Self::Workers => unreachable!("they have pairs of their own"),
-        };
-        outcome.with_context(|| format!("{}: {self:?}", pair.subject))
+            Self::Memory | Self::IdleHttp1 | Self::IdleTcp | Self::Workers => {
+                bail!("it has pairs of its own")
+            }
+        }
     }
 
-    /// One round with pairs of its own.
-    ///
-    /// # Errors
-    /// As [`measure`](Self::measure).
-    pub(crate) fn measure_fresh(
+    fn measure_fresh(
         self,
         cx: &Surroundings,
         subject: Subject,
         length: Duration,
     ) -> Result<Outcome> {
-        let outcome = match self {
-            Self::Memory => memory::measure(cx, subject, length),
+        match self {
+            Self::Memory => memory::of_a(cx, subject, length),
+            Self::IdleHttp1 => memory::idle_http1(cx, subject),
+            Self::IdleTcp => memory::idle_tcp(cx, subject),
             Self::Workers => workers::measure(cx, subject, length),
-            _ => Pair::start(cx, subject, ONE_WORKER)
-                .and_then(|mut pair| self.measure(cx, &mut pair, length)),
-        };
-        outcome.with_context(|| format!("{subject}: {self:?}"))
+            _ => bail!("it has the pairs that run"),
+        }
     }
 }
 
@@ -251,7 +270,11 @@ fn latency(pair: &mut Pair, length: Duration) -> Result<Outcome> {
             done.latencies.len() > 0,
             "no request was due within the interval"
         );
-        crossed(done.used.link, done.answered * 1024)?;
+        crossed(
+            done.used.link,
+            done.answered * 1024,
+            plan.connections as u64 * 1024,
+        )?;
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
             let value = microseconds_at(&done.latencies, quantile);
             outcome.push(format!("latency_{rate}_{name}"), "us", value);
@@ -270,7 +293,7 @@ fn bulk(pair: &mut Pair, length: Duration) -> Result<Outcome> {
         let done = pair.client(|| bulk::run(address, direction, window))?;
         ensure!(done.bytes > 0, "nothing was carried");
         // Socket buffers fill and empty at the ends of the interval.
-        crossed(done.used.link + (32 << 20), done.bytes)?;
+        crossed(done.used.link, done.bytes, 32 << 20)?;
         let gigabits = done.bytes as f64 * 8.0 / 1e9 / done.used.seconds;
         outcome.push(format!("bulk_{name}_rate"), "Gbit/s", gigabits);
         if pair.proxies.is_some() {
@@ -343,23 +366,31 @@ fn handshakes(cx: &Surroundings, pair: &mut Pair, length: Duration) -> Result<Ou
 }
 
 fn bodies(pair: &mut Pair, length: Duration) -> Result<Outcome> {
+    // Empty ones have no marker to be looked for.
+    pair.verify(Version::Http1, Kind::Post(1024))?;
     let mut outcome = Outcome::default();
     for (name, size) in BODIES {
+        let is_large = size >= LARGE;
         let load = Load {
             kind: Kind::Post(size),
-            connections: 16,
+            connections: if is_large { 4 } else { 16 },
             ..HTTP1
         };
-        // Empty ones have no marker to be looked for.
-        pair.verify(Version::Http1, Kind::Post(1024))?;
-        let done = pair.closed(&load.plan(pair), length / 2)?;
+        let length = if is_large { length } else { length / 2 };
+        let done = pair.closed(&load.plan(pair), length)?;
+        // Of large ones, few are whole within the interval.
+        let requests = match size {
+            LARGE.. => done.bytes as f64 / size as f64,
+            _ => done.requests as f64,
+        };
         ensure!(
-            done.requests > 0,
-            "{name}: no request was answered within the interval"
+            requests > 0.0,
+            "{name}: nothing was carried within the interval"
         );
-        outcome.push(format!("body_{name}_rate"), "requests/s", rate(&done));
+        let rate = requests / done.used.seconds;
+        outcome.push(format!("body_{name}_rate"), "requests/s", rate);
         if pair.proxies.is_some() {
-            let cpu = done.used.cpu.as_secs_f64() / done.requests as f64 * 100_000.0;
+            let cpu = done.used.cpu.as_secs_f64() / requests * 100_000.0;
             outcome.push(format!("body_{name}_cpu"), "s/100k", cpu);
         }
     }

@@ -4,11 +4,16 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::{measure::Figure, stats::median, subject::Subject};
+use crate::{
+    measure::{Figure, Group},
+    stats::median,
+    subject::Subject,
+};
 
 /// All rounds of one measure of one subject.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Series {
+    pub(crate) group: Group,
     pub(crate) measure: String,
     pub(crate) subject: Subject,
     pub(crate) unit: &'static str,
@@ -23,7 +28,7 @@ pub(crate) struct Results {
 
 impl Results {
     /// Adds a round.
-    pub(crate) fn add(&mut self, subject: Subject, figure: Figure) {
+    pub(crate) fn add(&mut self, group: Group, subject: Subject, figure: Figure) {
         let found = self
             .series
             .iter_mut()
@@ -31,12 +36,19 @@ impl Results {
         match found {
             Some(series) => series.rounds.push(figure.value),
             None => self.series.push(Series {
+                group,
                 measure: figure.measure,
                 subject,
                 unit: figure.unit,
                 rounds: vec![figure.value],
             }),
         }
+    }
+
+    /// Takes out what was measured of a subject that then failed.
+    pub(crate) fn forget(&mut self, group: Group, subject: Subject) {
+        self.series
+            .retain(|series| series.group != group || series.subject != subject);
     }
 
     /// The median of a measure, if it was measured.
@@ -114,6 +126,7 @@ mod tests {
             (Subject::Mesh, 9.123_456_7),
         ] {
             results.add(
+                Group::Http1,
                 subject,
                 Figure {
                     measure: "http1_cpu".to_owned(),
@@ -146,6 +159,16 @@ mod tests {
         assert_eq!(rows[0], ["measure", "unit", "mesh", "envoy"]);
         assert_eq!(rows[1], ["http1_cpu", "s/100k", "2.000", "-"]);
         assert_eq!(rows.len(), 2);
+    }
+
+    #[test]
+    fn who_fails_has_no_figure() {
+        let mut results = results();
+        results.forget(Group::Http2, Subject::Mesh);
+        assert!(results.median("http1_cpu", Subject::Mesh).is_some());
+        results.forget(Group::Http1, Subject::Mesh);
+        assert_eq!(results.median("http1_cpu", Subject::Mesh), None);
+        assert_eq!(results.median("http1_cpu", Subject::Haproxy), Some(4.0));
     }
 
     #[test]

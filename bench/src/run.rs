@@ -21,7 +21,7 @@ use crate::{
     measure::{Group, Outcome},
     namespace::remove_leftovers,
     options::Options,
-    pair::{ONE_WORKER, Pair, Surroundings},
+    pair::{Pair, Surroundings},
     pki, plot,
     report::Results,
     subject::Subject,
@@ -36,7 +36,7 @@ type Latencies = BTreeMap<(u32, Subject), Histogram<u64>>;
 /// Measures what `options` ask for.
 ///
 /// # Errors
-/// If something does not work as it has to; then there are no results.
+/// If something does not work as it has to.
 pub(crate) fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
@@ -52,15 +52,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         pairs: BTreeMap::new(),
         results: Results::default(),
         latencies: Latencies::new(),
+        failures: Vec::new(),
     };
     for group in options.groups() {
         bench.group(group)?;
-        // What is known so far, should the rest fail.
+        // What is known so far, should somebody lose patience.
         bench.write()?;
     }
+    bench.pairs.clear();
     println!("\n{}", bench.results.table(&options.subjects()));
     println!("{}", bars::table(&bench.results));
     println!("written to {}", options.out.display());
+    let failures = bench.failures;
+    ensure!(
+        failures.is_empty(),
+        "not everything works:\n{}",
+        failures.join("\n")
+    );
     Ok(())
 }
 
@@ -71,47 +79,46 @@ struct Bench<'a> {
     options: &'a Options,
     results: Results,
     latencies: Latencies,
+    failures: Vec<String>,
 }
 
 impl Bench<'_> {
-    /// All rounds of a group, subjects taking turns.
+    /// All rounds of a group, subjects taking turns. One that fails has no
+    /// figure in this group, and the bench has failed in the end.
     fn group(&mut self, group: Group) -> Result<()> {
         let subjects = self.options.subjects().into_iter();
-        let subjects: Vec<Subject> = subjects.filter(|subject| group.is_of(*subject)).collect();
+        let mut subjects: Vec<Subject> = subjects.filter(|subject| group.is_of(*subject)).collect();
         if group.is_of_fresh_pairs() {
             self.pairs.clear();
         }
-        let rounds = group.rounds(self.options.rounds());
+        let (rounds, length) = (group.rounds(self.options.rounds()), self.options.window());
         for round in 1..=rounds {
-            for subject in &subjects {
-                interrupt::check()?;
+            for subject in subjects.clone() {
                 eprintln!("{group:?}, round {round} of {rounds}: {subject}");
-                let outcome = self.round(group, *subject)?;
-                self.keep(*subject, outcome)?;
+                let outcome = group.measure(&self.cx, &mut self.pairs, subject, length);
+                interrupt::check()?;
+                if let Err(error) = outcome.and_then(|outcome| self.keep(group, subject, outcome)) {
+                    let failure = format!("{subject}, {group:?}: {error:#}");
+                    eprintln!("{failure}");
+                    self.failures.push(failure);
+                    self.results.forget(group, subject);
+                    if group == Group::Latency {
+                        self.latencies.retain(|(_, other), _| *other != subject);
+                    }
+                    self.pairs.remove(&subject);
+                    subjects.retain(|other| *other != subject);
+                }
             }
         }
         Ok(())
     }
 
-    fn round(&mut self, group: Group, subject: Subject) -> Result<Outcome> {
-        let length = self.options.window();
-        if group.is_of_fresh_pairs() {
-            return group.measure_fresh(&self.cx, subject, length);
-        }
-        if !self.pairs.contains_key(&subject) {
-            let pair = Pair::start(&self.cx, subject, ONE_WORKER)?;
-            self.pairs.insert(subject, pair);
-        }
-        let pair = self.pairs.get_mut(&subject).context("it was started")?;
-        group.measure(&self.cx, pair, length)
-    }
-
-    fn keep(&mut self, subject: Subject, outcome: Outcome) -> Result<()> {
+    fn keep(&mut self, group: Group, subject: Subject, outcome: Outcome) -> Result<()> {
         for figure in outcome.figures {
             if !figure.value.is_finite() || figure.value < 0.0 {
                 bail!("{subject}: {} is {}", figure.measure, figure.value);
             }
-            self.results.add(subject, figure);
+            self.results.add(group, subject, figure);
         }
         for (rate, latencies) in outcome.latencies {
             let all = self.latencies.entry((rate, subject));

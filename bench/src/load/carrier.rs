@@ -71,7 +71,7 @@ pub(crate) struct Carrier {
     pub(crate) core: Connection,
     /// What was read and is not yet understood.
     rest: Vec<u8>,
-    /// Whether we wait until more can be written.
+    /// Whether we are to be woken when more can be written.
     is_full: bool,
 }
 
@@ -181,7 +181,8 @@ impl Carrier {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.wait_for_room(epoll, token, false)
+        // Bytes that have left make events too: we are woken at once for those.
+        self.wait_for_room(epoll, token, self.core.has_event())
     }
 
     fn wait_for_room(&mut self, epoll: &Epoll, token: u64, is_full: bool) -> Result<()> {

@@ -36,8 +36,11 @@ pub(crate) struct Plan {
 /// What came of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Done {
-    /// Requests within the window.
+    /// Requests that were answered within the window.
     pub(crate) requests: u64,
+    /// Bytes of bodies that came within the window, also of answers that were
+    /// not whole at its ends.
+    pub(crate) bytes: u64,
     pub(crate) used: Used,
 }
 
@@ -60,7 +63,7 @@ pub(crate) fn run(plan: &Plan, mut window: Window) -> Result<Done> {
     for session in &mut sessions {
         fill(session, &mut asked, plan.streams, &epoll)?;
     }
-    let (mut requests, mut last) = (0, Instant::now());
+    let (mut requests, mut bytes, mut last) = (0, 0, Instant::now());
     let (mut scratch, mut events) = (Scratch::new(), vec![EpollEvent::empty(); 256]);
     while !window.is_over() || sessions.iter().any(|session| session.under_way() > 0) {
         interrupt::check()?;
@@ -69,13 +72,21 @@ pub(crate) fn run(plan: &Plan, mut window: Window) -> Result<Done> {
         let counts = window.is_open(now)?;
         for event in &events[..woken] {
             let session = &mut sessions[usize::try_from(event.data())?];
-            let before = requests;
+            let before = (requests, session.received());
             let then = session.read(&mut scratch, &asked, now, |_| {
                 requests += u64::from(counts);
                 last = now;
                 Ok(())
             });
-            let then = then.with_context(|| format!("after {before} requests"))?;
+            let then = then.with_context(|| format!("after {} requests", before.0))?;
+            if session.received() > before.1 {
+                last = now;
+                bytes += if counts {
+                    session.received() - before.1
+                } else {
+                    0
+                };
+            }
             ensure!(
                 then == Then::GoesOn || window.is_over(),
                 "a connection was closed"
@@ -91,7 +102,11 @@ pub(crate) fn run(plan: &Plan, mut window: Window) -> Result<Done> {
         }
     }
     let used = window.used().context("the window is over")?;
-    Ok(Done { requests, used })
+    Ok(Done {
+        requests,
+        bytes,
+        used,
+    })
 }
 
 /// The name that requests are for.

@@ -61,6 +61,7 @@ pub(crate) fn run(peer: &Peer, window: Window) -> Result<Done> {
         let (requests, window) = &*counter.borrow();
         Ok(Done {
             requests: *requests,
+            bytes: 0,
             used: window.used().context("the window is over")?,
         })
     })

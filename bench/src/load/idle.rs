@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent};
 
 use super::{
@@ -63,11 +63,12 @@ pub(crate) fn http(address: SocketAddr, count: usize) -> Result<Http> {
 /// If one is refused or has no echo.
 pub(crate) fn tcp(address: SocketAddr, count: usize) -> Result<Vec<TcpStream>> {
     let mut sockets = Vec::with_capacity(count);
-    for _ in 0..count {
+    for at in 0..count {
         interrupt::check()?;
         let mut socket = connect(address)?;
         socket.write_all(&first_bytes())?;
-        read_echo(&mut socket, &first_bytes())?;
+        let echo = read_echo(&mut socket, &first_bytes());
+        echo.with_context(|| format!("with {at} connections that are idle"))?;
         sockets.push(socket);
     }
     Ok(sockets)

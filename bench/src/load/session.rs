@@ -60,6 +60,7 @@ pub(crate) struct Session {
     carrier: Carrier,
     flights: Vec<Flight>,
     token: u64,
+    received: u64,
 }
 
 impl Session {
@@ -75,7 +76,13 @@ impl Session {
             carrier,
             flights: Vec::new(),
             token,
+            received: 0,
         })
+    }
+
+    /// How many bytes of bodies have come.
+    pub(crate) const fn received(&self) -> u64 {
+        self.received
     }
 
     /// How many requests are under way.
@@ -126,9 +133,15 @@ impl Session {
         mut done: impl FnMut(Instant) -> Result<()>,
     ) -> Result<Then> {
         let Self {
-            carrier, flights, ..
+            carrier,
+            flights,
+            received,
+            ..
         } = self;
         let then = carrier.read(scratch, now, |core, event, head| {
+            if let Event::Data { bytes, .. } = event {
+                *received += bytes.len() as u64;
+            }
             let Some(at) = receive(core, flights, asked, event, head, now)? else {
                 return Ok(());
             };

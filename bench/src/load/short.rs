@@ -67,6 +67,7 @@ pub(crate) fn http(address: SocketAddr, mut window: Window) -> Result<Done> {
     let used = window.used().context("the window is over")?;
     Ok(Done {
         requests: done,
+        bytes: 0,
         used,
     })
 }
@@ -105,6 +106,7 @@ pub(crate) fn tcp(address: SocketAddr, mut window: Window) -> Result<Done> {
     let used = window.used().context("the window is over")?;
     Ok(Done {
         requests: done,
+        bytes: 0,
         used,
     })
 }
