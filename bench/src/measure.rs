@@ -1,27 +1,21 @@
 //! What is measured, in groups that come out of one load.
 
 mod memory;
+mod traffic;
 mod workers;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
-use mesh_testing::ca::id;
 
+pub(crate) use self::traffic::handshaker;
+use self::traffic::{GRPC, HTTP1, HTTP2};
 use crate::{
-    load::{
-        bulk::{self, Direction},
-        carrier::Version,
-        closed::{Done, Plan},
-        handshakes, open,
-        requests::{GRPC_MESSAGE, Kind},
-        short,
-        window::Window,
-    },
-    pair::{ONE_WORKER, Pair, Surroundings, crossed},
-    pki::{CLIENT, SERVER},
-    stats::microseconds_at,
+    pair::{ONE_WORKER, Pair, Surroundings},
     subject::Subject,
 };
 
@@ -69,19 +63,6 @@ pub(crate) struct Outcome {
     /// By rate, for the plots.
     pub(crate) latencies: Vec<(u32, Histogram<u64>)>,
 }
-
-/// Requests a second of the group `Latency`.
-pub(crate) const RATES: [u32; 2] = [2_000, 8_000];
-/// Names and sizes of the group `Bodies`.
-const BODIES: [(&str, usize); 4] = [
-    ("0b", 0),
-    ("1kib", 1 << 10),
-    ("64kib", 64 << 10),
-    ("10mib", 10 << 20),
-];
-
-/// A body from this size on is counted by its bytes.
-const LARGE: usize = 1 << 20;
 
 impl Group {
     pub(crate) const ALL: [Self; 12] = [
@@ -147,19 +128,19 @@ impl Group {
         if self.is_of_fresh_pairs() {
             return self.measure_fresh(cx, subject, length);
         }
-        if !pairs.contains_key(&subject) {
-            pairs.insert(subject, Pair::start(cx, subject, ONE_WORKER)?);
-        }
-        let pair = pairs.get_mut(&subject).context("it was started")?;
+        let pair = match pairs.entry(subject) {
+            Entry::Occupied(running) => running.into_mut(),
+            Entry::Vacant(none) => none.insert(Pair::start(cx, subject, ONE_WORKER)?),
+        };
         match self {
-            Self::Http1 => requests(pair, "http1", &HTTP1, length),
-            Self::Http2 => requests(pair, "http2", &HTTP2, length),
-            Self::Grpc => requests(pair, "grpc", &GRPC, length),
-            Self::Latency => latency(pair, length),
-            Self::Bulk => bulk(pair, length),
-            Self::Connections => connections(pair, length),
-            Self::Handshakes => handshakes(cx, pair, length),
-            Self::Bodies => bodies(pair, length),
+            Self::Http1 => traffic::requests(pair, "http1", &HTTP1, length),
+            Self::Http2 => traffic::requests(pair, "http2", &HTTP2, length),
+            Self::Grpc => traffic::requests(pair, "grpc", &GRPC, length),
+            Self::Latency => traffic::latency(pair, length),
+            Self::Bulk => traffic::bulk(pair, length),
+            Self::Connections => traffic::connections(pair, length),
+            Self::Handshakes => traffic::handshakes(cx, pair, length),
+            Self::Bodies => traffic::bodies(pair, length),
             Self::Memory | Self::IdleHttp1 | Self::IdleTcp | Self::Workers => {
                 bail!("it has pairs of its own")
             }
@@ -182,57 +163,6 @@ impl Group {
     }
 }
 
-/// The load of a group, but for where it goes.
-pub(crate) struct Load {
-    version: Version,
-    kind: Kind,
-    connections: usize,
-    streams: usize,
-}
-
-pub(crate) const HTTP1: Load = Load {
-    version: Version::Http1,
-    kind: Kind::Get(1024),
-    connections: 64,
-    streams: 1,
-};
-pub(crate) const HTTP2: Load = Load {
-    version: Version::Http2,
-    kind: Kind::Get(1024),
-    connections: 8,
-    streams: 32,
-};
-const GRPC: Load = Load {
-    version: Version::Http2,
-    kind: Kind::Grpc(GRPC_MESSAGE),
-    connections: 8,
-    streams: 32,
-};
-
-impl Load {
-    pub(crate) fn plan(&self, pair: &Pair) -> Plan {
-        Plan {
-            address: pair.http(self.version, self.kind),
-            version: self.version,
-            kind: self.kind,
-            connections: self.connections,
-            streams: self.streams,
-        }
-    }
-
-    /// Carries it for `length`, after it was seen to be encrypted.
-    pub(crate) fn run(&self, pair: &mut Pair, length: Duration) -> Result<Done> {
-        pair.verify(self.version, self.kind)?;
-        let plan = self.plan(pair);
-        let done = pair.closed(&plan, length)?;
-        ensure!(
-            done.requests > 0,
-            "no request was answered within the interval"
-        );
-        Ok(done)
-    }
-}
-
 impl Outcome {
     fn push(&mut self, measure: impl Into<String>, unit: &'static str, value: f64) {
         self.figures.push(Figure {
@@ -241,158 +171,4 @@ impl Outcome {
             value,
         });
     }
-}
-
-fn requests(pair: &mut Pair, name: &str, load: &Load, length: Duration) -> Result<Outcome> {
-    let done = load.run(pair, length)?;
-    let mut outcome = Outcome::default();
-    outcome.push(format!("{name}_rate"), "requests/s", rate(&done));
-    if pair.proxies.is_some() {
-        let cpu = done.used.cpu.as_secs_f64() / done.requests as f64 * 100_000.0;
-        outcome.push(format!("{name}_cpu"), "s/100k", cpu);
-    }
-    Ok(outcome)
-}
-
-fn rate(done: &Done) -> f64 {
-    done.requests as f64 / done.used.seconds
-}
-
-fn latency(pair: &mut Pair, length: Duration) -> Result<Outcome> {
-    pair.verify(HTTP1.version, HTTP1.kind)?;
-    let plan = HTTP1.plan(pair);
-    let mut outcome = Outcome::default();
-    for rate in RATES {
-        let pids = pair.pids();
-        let window = || Window::new(&pids, length / 4, length);
-        let done = pair.client(|| open::run(&plan, rate, window()))?;
-        ensure!(
-            done.latencies.len() > 0,
-            "no request was due within the interval"
-        );
-        crossed(
-            done.used.link,
-            done.answered * 1024,
-            plan.connections as u64 * 1024,
-        )?;
-        for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-            let value = microseconds_at(&done.latencies, quantile);
-            outcome.push(format!("latency_{rate}_{name}"), "us", value);
-        }
-        outcome.latencies.push((rate, done.latencies));
-    }
-    Ok(outcome)
-}
-
-fn bulk(pair: &mut Pair, length: Duration) -> Result<Outcome> {
-    pair.verify_bytes()?;
-    let (address, pids) = (pair.bytes(), pair.pids());
-    let mut outcome = Outcome::default();
-    for (name, direction) in [("down", Direction::Down), ("up", Direction::Up)] {
-        let window = Window::new(&pids, length / 4, length);
-        let done = pair.client(|| bulk::run(address, direction, window))?;
-        ensure!(done.bytes > 0, "nothing was carried");
-        // Socket buffers fill and empty at the ends of the interval.
-        crossed(done.used.link, done.bytes, 32 << 20)?;
-        let gigabits = done.bytes as f64 * 8.0 / 1e9 / done.used.seconds;
-        outcome.push(format!("bulk_{name}_rate"), "Gbit/s", gigabits);
-        if pair.proxies.is_some() {
-            let gib = done.bytes as f64 / f64::from(1 << 30);
-            let cpu = done.used.cpu.as_secs_f64() / gib;
-            outcome.push(format!("bulk_{name}_cpu"), "s/GiB", cpu);
-        }
-    }
-    Ok(outcome)
-}
-
-fn connections(pair: &mut Pair, length: Duration) -> Result<Outcome> {
-    pair.verify(HTTP1.version, HTTP1.kind)?;
-    pair.verify_bytes()?;
-    let mut outcome = Outcome::default();
-    let pids = pair.pids();
-    let window = || Window::new(&pids, length / 5, length);
-    let (http, bytes) = (pair.http(HTTP1.version, HTTP1.kind), pair.bytes());
-    let done = pair.client(|| short::http(http, window()))?;
-    push_each(
-        &mut outcome,
-        "connections_http1",
-        &done,
-        pair.proxies.is_some(),
-    )?;
-    let done = pair.client(|| short::tcp(bytes, window()))?;
-    push_each(
-        &mut outcome,
-        "connections_tcp",
-        &done,
-        pair.proxies.is_some(),
-    )?;
-    Ok(outcome)
-}
-
-/// How many a second, and what each costs.
-fn push_each(outcome: &mut Outcome, name: &str, done: &Done, has_cost: bool) -> Result<()> {
-    ensure!(done.requests > 0, "{name}: none within the interval");
-    outcome.push(format!("{name}_rate"), "1/s", rate(done));
-    if has_cost {
-        let each = done.used.cpu.as_secs_f64() * 1000.0 / done.requests as f64;
-        outcome.push(format!("{name}_cpu"), "ms each", each);
-    }
-    Ok(())
-}
-
-/// Who shakes hands with B.
-pub(crate) fn handshaker(cx: &Surroundings, pair: &Pair) -> handshakes::Peer {
-    let root = cx
-        .root
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let (address, alpn) = pair.tls();
-    handshakes::Peer {
-        address,
-        tls: root.tls(CLIENT),
-        identity: id(SERVER),
-        alpn,
-    }
-}
-
-fn handshakes(cx: &Surroundings, pair: &mut Pair, length: Duration) -> Result<Outcome> {
-    let peer = handshaker(cx, pair);
-    let proxies = pair.proxies.as_ref().context("there is no B")?;
-    let window = Window::new(&proxies.b.pids(), length / 5, length);
-    let done = pair.client(|| handshakes::run(&peer, window))?;
-    let mut outcome = Outcome::default();
-    push_each(&mut outcome, "handshakes", &done, true)?;
-    Ok(outcome)
-}
-
-fn bodies(pair: &mut Pair, length: Duration) -> Result<Outcome> {
-    // Empty ones have no marker to be looked for.
-    pair.verify(Version::Http1, Kind::Post(1024))?;
-    let mut outcome = Outcome::default();
-    for (name, size) in BODIES {
-        let is_large = size >= LARGE;
-        let load = Load {
-            kind: Kind::Post(size),
-            connections: if is_large { 4 } else { 16 },
-            ..HTTP1
-        };
-        let length = if is_large { length } else { length / 2 };
-        let done = pair.closed(&load.plan(pair), length)?;
-        // Of large ones, few are whole within the interval.
-        let requests = match size {
-            LARGE.. => done.bytes as f64 / size as f64,
-            _ => done.requests as f64,
-        };
-        ensure!(
-            requests > 0.0,
-            "{name}: nothing was carried within the interval"
-        );
-        let rate = requests / done.used.seconds;
-        outcome.push(format!("body_{name}_rate"), "requests/s", rate);
-        if pair.proxies.is_some() {
-            let cpu = done.used.cpu.as_secs_f64() / requests * 100_000.0;
-            outcome.push(format!("body_{name}_cpu"), "s/100k", cpu);
-        }
-    }
-    Ok(outcome)
 }

@@ -195,13 +195,14 @@ mod tests {
     fn written(kind: Kind) -> (usize, usize) {
         let mut head = kind.head("web.shop.svc.cluster.local:8080").unwrap();
         head.push(ID, &digits(1)).unwrap();
-        let fields = head
-            .fields()
-            .map(|(name, value)| name.len() + value.len() + 4);
-        let lines = 1 + fields.clone().count();
+        let fields = head.fields();
+        let fields: Vec<usize> = fields
+            .map(|(name, value)| name.len() + value.len() + 4)
+            .collect();
+        let lines = 1 + fields.len();
         let first = head.method().len() + head.path().len() + " HTTP/1.1\r\n".len() + 1;
         let host = "host: \r\n".len() + head.authority().unwrap().len();
-        (fields.sum::<usize>() + first + host, lines)
+        (fields.iter().sum::<usize>() + first + host, lines)
     }
 
     #[test]
