@@ -4,9 +4,11 @@
 
 mod bytes;
 mod http;
+#[cfg(test)]
+mod tests;
 
 use std::{
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -50,20 +52,30 @@ impl Backend {
     /// If its ports are taken.
     pub(crate) fn start(namespace: &Namespace) -> Result<Self> {
         let listeners = namespace.enter(|| -> Result<[TcpListener; 2]> {
-            Ok([listen(HTTP_PORT)?, listen(BYTES_PORT)?])
+            let any = Ipv4Addr::UNSPECIFIED;
+            Ok([
+                listen((any, HTTP_PORT).into())?,
+                listen((any, BYTES_PORT).into())?,
+            ])
         })??;
+        Ok(Self::on(listeners, LOAD_CORE))
+    }
+
+    /// Serves requests on the first of these, and bytes on the second, on `core`.
+    fn on(listeners: [TcpListener; 2], core: usize) -> Self {
         let (stop, fault) = (Arc::new(AtomicBool::new(false)), Fault::default());
         let (stopping, noted) = (stop.clone(), fault.clone());
         let thread = std::thread::spawn(move || {
-            if let Err(error) = serve(&listeners, &stopping, &noted) {
+            let served = pin(&[core]).and_then(|()| serve(&listeners, &stopping, &noted));
+            if let Err(error) = served {
                 note(&noted, &error);
             }
         });
-        Ok(Self {
+        Self {
             stop,
             fault,
             thread: Some(thread),
-        })
+        }
     }
 
     /// Fails if anything was wrong with what came in.
@@ -90,9 +102,8 @@ fn note(fault: &Fault, error: &anyhow::Error) {
     fault.get_or_insert_with(|| format!("{error:#}"));
 }
 
-fn listen(port: u16) -> Result<TcpListener> {
-    let listener =
-        TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).with_context(|| format!("port {port}"))?;
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).with_context(|| address.to_string())?;
     // The standard library's queue is too short for many clients at once.
     nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(4096)?)?;
     listener.set_nonblocking(true)?;
@@ -137,7 +148,6 @@ impl Table {
 }
 
 fn serve(listeners: &[TcpListener; 2], stop: &AtomicBool, fault: &Fault) -> Result<()> {
-    pin(&[LOAD_CORE])?;
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
     for (token, listener) in listeners.iter().enumerate() {
         epoll.add(listener, EpollEvent::new(EpollFlags::EPOLLIN, token as u64))?;

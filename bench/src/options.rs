@@ -12,7 +12,7 @@ pub(crate) struct Options {
     #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..=99))]
     pub(crate) rounds: u32,
     /// Seconds of one measurement, warm-up not counted
-    #[arg(long, default_value = "3", value_parser = seconds)]
+    #[arg(long, default_value = "2.5", value_parser = seconds)]
     pub(crate) seconds: f64,
     /// One round, and one second each: shows that everything works, and no more
     #[arg(long)]
