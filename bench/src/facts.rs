@@ -53,13 +53,23 @@ pub(crate) fn subjects(cx: &Surroundings, options: &Options) -> Result<Vec<Strin
     for subject in options.subjects() {
         let version = match (subject, cx.peers.as_deref()) {
             (Subject::Direct, _) => "no proxy".to_owned(),
-            (Subject::Mesh, _) => format!("mesh-proxy {}", env!("CARGO_PKG_VERSION")),
+            (Subject::Mesh, _) => ours(&cx.profile),
             (_, None) => "unknown".to_owned(),
             (_, Some(programs)) => peers::version(subject, programs)?,
         };
         lines.push(format!("{subject:8} {version}"));
     }
     Ok(lines)
+}
+
+/// Ours, as it was built.
+fn ours(profile: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let warning = match profile {
+        "release" => "",
+        _ => ": its figures mean nothing",
+    };
+    format!("mesh-proxy {version}, profile {profile}{warning}")
 }
 
 /// What B agrees on with a client like ours.
@@ -79,6 +89,12 @@ pub(crate) fn agreed(cx: &Surroundings, subject: Subject) -> Result<Option<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_profile_that_is_not_released_is_warned_of() {
+        assert!(ours("release").ends_with(", profile release"));
+        assert!(ours("quick").ends_with("figures mean nothing"));
+    }
 
     #[test]
     fn values_are_found_by_their_whole_name() {

@@ -45,6 +45,8 @@ pub(crate) struct Surroundings {
     pub(crate) root: Root,
     /// `mesh-proxy` and `mesh-redirect`, where any user can run them.
     pub(crate) programs: PathBuf,
+    /// How they were built.
+    pub(crate) profile: String,
     /// Other proxies' programs.
     pub(crate) peers: Option<PathBuf>,
     /// For configurations and logs.

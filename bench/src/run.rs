@@ -165,6 +165,10 @@ fn surroundings(options: &Options, folder: &Path) -> Result<Surroundings> {
     Ok(Surroundings {
         root: Arc::new(Mutex::new(root)),
         programs: folder.to_owned(),
+        // Cargo calls folders so.
+        profile: programs
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         peers: options.peers.as_deref().map(PathBuf::from),
         folder: folder.to_owned(),
     })

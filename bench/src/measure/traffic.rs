@@ -14,7 +14,7 @@ use crate::{
         handshakes, open,
         requests::{GRPC_MESSAGE, Kind},
         short,
-        window::Window,
+        window::{Used, Window},
     },
     pair::{Pair, Surroundings, crossed},
     pki::{CLIENT, SERVER},
@@ -92,6 +92,7 @@ pub(super) fn requests(
     length: Duration,
 ) -> Result<Outcome> {
     let done = load.run(pair, length)?;
+    worked(pair, &done.used)?;
     let mut outcome = Outcome::default();
     outcome.push(format!("{name}_rate"), "requests/s", rate(&done));
     if pair.proxies.is_some() {
@@ -99,6 +100,15 @@ pub(super) fn requests(
         outcome.push(format!("{name}_cpu"), "s/100k", cpu);
     }
     Ok(outcome)
+}
+
+/// A load that went past the proxies would make them look very fast.
+fn worked(pair: &Pair, used: &Used) -> Result<()> {
+    ensure!(
+        pair.proxies.is_none() || !used.cpu.is_zero(),
+        "the proxies had nothing to do"
+    );
+    Ok(())
 }
 
 fn rate(done: &Done) -> f64 {
@@ -138,6 +148,7 @@ pub(super) fn bulk(pair: &mut Pair, length: Duration) -> Result<Outcome> {
     for (name, direction) in [("down", Direction::Down), ("up", Direction::Up)] {
         let window = Window::new(&pids, length / 4, length);
         let done = pair.client(|| bulk::run(address, direction, window))?;
+        worked(pair, &done.used)?;
         ensure!(done.bytes > 0, "nothing was carried");
         // Socket buffers fill and empty at the ends of the interval.
         crossed(done.used.link, done.bytes, 32 << 20)?;
@@ -204,6 +215,7 @@ pub(super) fn handshakes(cx: &Surroundings, pair: &mut Pair, length: Duration) -
     let proxies = pair.proxies.as_ref().context("there is no B")?;
     let window = Window::new(&proxies.b.pids(), length / 5, length);
     let done = pair.client(|| handshakes::run(&peer, window))?;
+    worked(pair, &done.used)?;
     let mut outcome = Outcome::default();
     push_each(&mut outcome, "handshakes", &done, true)?;
     Ok(outcome)
@@ -222,6 +234,7 @@ pub(super) fn bodies(pair: &mut Pair, length: Duration) -> Result<Outcome> {
         };
         let length = if is_large { length } else { length / 2 };
         let done = pair.closed(&load.plan(pair), length)?;
+        worked(pair, &done.used)?;
         // Of large ones, few are whole within the interval.
         let requests = match size {
             LARGE.. => done.bytes as f64 / size as f64,
