@@ -205,11 +205,11 @@ impl Pair {
     }
 
     /// Looks at the link while requests of this kind are carried, once for each
-    /// kind.
+    /// kind; true if that was now.
     ///
     /// # Errors
     /// If they can be read there, or do not cross it.
-    pub(crate) fn verify(&mut self, version: Version, kind: Kind) -> Result<()> {
+    pub(crate) fn verify(&mut self, version: Version, kind: Kind) -> Result<bool> {
         let what = match (version, kind) {
             (_, Kind::Grpc(_)) => "grpc",
             (Version::Http1, _) => "http1",
@@ -229,7 +229,7 @@ impl Pair {
     ///
     /// # Errors
     /// As [`verify`](Self::verify).
-    pub(crate) fn verify_bytes(&mut self) -> Result<()> {
+    pub(crate) fn verify_bytes(&mut self) -> Result<bool> {
         let address = self.bytes();
         self.watched("bytes", |pair| {
             for direction in [Direction::Down, Direction::Up] {
@@ -243,15 +243,15 @@ impl Pair {
         &mut self,
         what: &'static str,
         act: impl FnOnce(&mut Self) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         if self.verified.contains(what) {
-            return Ok(());
+            return Ok(false);
         }
         let capture = Capture::start(&self.site.a)?;
         act(self).with_context(|| format!("{what} does not get through; {}", self.said()))?;
         capture::check(capture.stop()?, self.proxies.is_some()).with_context(|| what)?;
         self.verified.insert(what);
-        Ok(())
+        Ok(true)
     }
 
     fn until_it_answers(&mut self) -> Result<()> {

@@ -41,7 +41,8 @@ fn outbound(certificates: &str) -> String {
     };
     let upstream = |name: &str, port: u16| {
         format!(
-            "  upstream {name} {{ server {B}:{}; keepalive 512; keepalive_requests 1000000000; }}\n",
+            "  upstream {name} {{ server {B}:{}; keepalive 512; keepalive_timeout 600s; \
+             keepalive_requests 1000000000; }}\n",
             port + TLS
         )
     };
@@ -78,7 +79,7 @@ fn inbound(certificates: &str) -> String {
     let application = |name: &str| {
         format!(
             "  upstream {name} {{ server 127.0.0.1:{HTTP_PORT}; keepalive 512; \
-             keepalive_requests 1000000000; }}\n"
+             keepalive_timeout 600s; keepalive_requests 1000000000; }}\n"
         )
     };
     [
