@@ -30,6 +30,10 @@ use crate::{
 /// Open files of any process here, at least: thousands of connections, twice.
 const FILES: u64 = 12_000;
 
+const LOCK: &str = "/run/mesh-bench.lock";
+/// What is written.
+const RESULTS: &str = "wire.json";
+
 /// All latencies of all rounds, by rate and subject.
 type Latencies = BTreeMap<(u32, Subject), Histogram<u64>>;
 
@@ -40,8 +44,12 @@ type Latencies = BTreeMap<(u32, Subject), Histogram<u64>>;
 pub(crate) fn run(options: &Options) -> Result<()> {
     interrupt::watch()?;
     fs::create_dir_all(&options.out).with_context(|| options.out.display().to_string())?;
-    let _lock = lock(&options.out)?;
+    let _lock = lock()?;
     raise_file_limit()?;
+    // Those of an earlier run must not be taken for this one's.
+    if options.out.join(RESULTS).exists() {
+        fs::remove_file(options.out.join(RESULTS))?;
+    }
     remove_leftovers()?;
     let folder = tempfile::Builder::new().prefix("mesh-bench-").tempdir()?;
     let cx = surroundings(options, folder.path())?;
@@ -131,7 +139,7 @@ impl Bench<'_> {
     fn write(&self) -> Result<()> {
         let out = &self.options.out;
         let text = serde_json::to_string_pretty(&self.results.json())?;
-        fs::write(out.join("wire.json"), text + "\n")?;
+        fs::write(out.join(RESULTS), text + "\n")?;
         let mut rates: Vec<u32> = self.latencies.keys().map(|(rate, _)| *rate).collect();
         rates.dedup();
         for rate in rates {
@@ -200,9 +208,9 @@ fn raise_file_limit() -> Result<()> {
     Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
 }
 
-/// There is one set of namespaces.
-fn lock(out: &Path) -> Result<Flock<File>> {
-    let file = File::create(out.join(".lock"))?;
+/// There is one set of namespaces, whoever uses it.
+fn lock() -> Result<Flock<File>> {
+    let file = File::create(LOCK).context("it needs root")?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock)
         .map_err(|(_, error)| error)
         .context("another bench is running")
