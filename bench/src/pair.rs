@@ -215,8 +215,14 @@ impl Pair {
             (Version::Http1, _) => "http1",
             (Version::Http2, _) => "http2",
         };
+        let address = self.http(version, kind);
+        // With something to be recognized in both directions.
+        let kind = match kind {
+            Kind::Get(size) => Kind::Post(size),
+            Kind::Post(_) | Kind::Grpc(_) => kind,
+        };
         let plan = Plan {
-            address: self.http(version, kind),
+            address,
             version,
             kind,
             connections: 4,
