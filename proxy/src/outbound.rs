@@ -171,9 +171,6 @@ impl Outbound {
         endpoint: &Arc<EndpointState>,
         peer: Peer,
     ) -> Result<PeerConnection, PeerError> {
-        if let Some(open) = self.peers.open_connection(&peer) {
-            return Ok(open);
-        }
         let identity = peer.identity.clone();
         let (this, endpoint) = (self.clone(), endpoint.clone());
         // It ends within the deadline of a connection.

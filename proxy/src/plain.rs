@@ -3,18 +3,19 @@
 
 use std::{
     collections::HashMap,
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use http::{Request, Response};
-use mesh_dataplane::message::{self, Body, Incoming, Unanswered};
+use mesh_dataplane::message::{self, Body, Incoming};
 use mesh_drive::{
     conduit::{self, Conduit, Version},
     exchange::Broken,
 };
+use mesh_http::head::Head;
 
 /// How long a connection may take.
 pub(crate) const CONNECT: Duration = Duration::from_secs(1);
@@ -33,14 +34,21 @@ type Key = (SocketAddr, Version);
 pub(crate) struct Clients(Arc<Mutex<HashMap<Key, Vec<Conduit>>>>);
 
 /// A request without an answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub(crate) enum Error {
-    /// The server takes no connection: nobody has received the request.
+    /// The server takes no connection: nobody has received the request, whose
+    /// body comes back.
     #[error("no connection: {0}")]
-    Connect(io::Error),
+    Connect(io::Error, Box<Body>),
     /// It may have been received.
     #[error("the server broke off: {0}")]
     Broken(Broken),
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Clients {
@@ -50,28 +58,47 @@ impl Clients {
     pub(crate) async fn request(
         &self,
         server: SocketAddr,
-        mut request: Request<Body>,
+        request: Request<Body>,
     ) -> Result<Response<Incoming>, Error> {
         let version = match request.version() {
             http::Version::HTTP_2 => Version::Http2,
             _ => Version::Http1,
         };
-        let key = (server, version);
-        for _ in 0..STALE {
-            let Some(kept) = self.kept(key) else { break };
-            request = match message::request(&kept, version, request).await {
-                Ok(response) => return Ok(response),
-                // It was closed while nobody used it.
-                Err(Unanswered {
-                    unsent: Some(unsent),
-                    ..
-                }) => *unsent,
-                Err(unanswered) => return Err(Error::Broken(unanswered.why)),
+        let (parts, body) = request.into_parts();
+        let head = message::head(&parts).map_err(|_| Error::Broken(Broken::GivenUp))?;
+        drop(parts);
+        self.send((server, version), &head, body).await
+    }
+
+    async fn send(
+        &self,
+        key: Key,
+        head: &Head,
+        mut body: Body,
+    ) -> Result<Response<Incoming>, Error> {
+        let mut stale = 0;
+        loop {
+            let kept = self.kept(key).filter(|_| stale < STALE);
+            let is_kept = kept.is_some();
+            let connection = match kept {
+                Some(kept) => kept,
+                // Rare, and large.
+                None => match Box::pin(self.open(key)).await {
+                    Ok(fresh) => fresh,
+                    Err(error) => return Err(Error::Connect(error, Box::new(body))),
+                },
             };
+            let unanswered = match message::send(&connection, key.1, head, body).await {
+                Ok(response) => return Ok(response),
+                Err(unanswered) => unanswered,
+            };
+            match unanswered.unsent {
+                // It was closed while nobody used it.
+                Some(unsent) if is_kept => body = unsent,
+                _ => return Err(Error::Broken(unanswered.why)),
+            }
+            stale += 1;
         }
-        let fresh = self.open(key).await.map_err(Error::Connect)?;
-        let answer = message::request(&fresh, version, request).await;
-        answer.map_err(|unanswered| Error::Broken(unanswered.why))
     }
 
     /// The connection that was used last and takes one more request.

@@ -23,7 +23,7 @@ use mesh_http::{head::Head, limits::Limits};
 use mesh_wire::forward::is_ours;
 
 pub use self::{
-    client::{Unanswered, request},
+    client::{Unanswered, head, send},
     server::serve,
 };
 

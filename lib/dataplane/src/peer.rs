@@ -5,15 +5,14 @@
 mod pool;
 
 use std::{
-    error::Error as StdError,
-    fmt, io,
+    io,
     net::SocketAddr,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Method, Request, Response};
+use http::{Method, Request, Response};
 use mesh_core::{endpoint::EndpointId, identities::Identities, link::Link};
 use mesh_drive::{
     conduit::{self, Conduit, Ended, Version},
@@ -34,7 +33,7 @@ use tracing::debug;
 use self::pool::{Kept, Key, Open, Pool};
 use crate::{
     TunnelRefused,
-    message::{self, Body, Incoming},
+    message::{self, Body, Incoming, Unanswered},
     trust::{Leaving, Standing},
     tunnel::{Target, TunnelError, Tunnels},
 };
@@ -269,18 +268,35 @@ impl PeerConnection {
     /// Sends a request for the application's `port`. Its URI must be absolute.
     ///
     /// # Errors
-    /// [`RequestError`], which gives the request back if nothing of it was sent.
+    /// [`Unanswered`].
     pub async fn request(
         &self,
         port: u16,
-        mut request: Request<Body>,
-    ) -> Result<Response<Incoming>, RequestError> {
-        request.headers_mut().insert(mesh1::PORT, port.into());
-        let answer = message::request(&self.0.0, Version::Http2, request).await;
-        answer.map_err(|unanswered| RequestError {
-            source: unanswered.why,
-            unsent: unanswered.unsent,
-        })
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let (parts, body) = request.into_parts();
+        let Ok(head) = message::head(&parts) else {
+            return Err(Unanswered::at_fault());
+        };
+        drop(parts);
+        self.send(port, head, body).await
+    }
+
+    /// The same with a head that was made before.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn send(
+        &self,
+        port: u16,
+        mut head: Head,
+        body: Body,
+    ) -> Result<Response<Incoming>, Unanswered> {
+        let port = port.to_string();
+        if head.push(mesh1::PORT.as_bytes(), port.as_bytes()).is_err() {
+            return Err(Unanswered::at_fault());
+        }
+        message::send(&self.0.0, Version::Http2, &head, body).await
     }
 
     /// Asks the sidecar whether it would let us in at the application's `port`.
@@ -289,7 +305,7 @@ impl PeerConnection {
     /// # Errors
     /// [`StreamError`] if there is no answer.
     pub async fn probe(&self, port: u16) -> Result<ProbeAnswer, StreamError> {
-        let asking = message::request(&self.0.0, Version::Http2, probe_request(port));
+        let asking = self.request(port, probe_request());
         let response = timeout(ANSWER, asking)
             .await
             .map_err(|_| StreamError::Timeout)?
@@ -347,12 +363,11 @@ pub enum ProbeAnswer {
     Unknown,
 }
 
-fn probe_request(port: u16) -> Request<Body> {
+fn probe_request() -> Request<Body> {
     let mut request = Request::new(Body::empty());
     *request.method_mut() = Method::OPTIONS;
     *request.uri_mut() = http::Uri::from_static("http://mesh.probe/");
     let headers = request.headers_mut();
-    headers.insert(mesh1::PORT, HeaderValue::from(port));
     headers.insert(mesh1::PROTO, Carried::Probe.header());
     request
 }
@@ -364,35 +379,6 @@ fn connect_head(port: u16) -> Result<Head, mesh_http::head::Invalid> {
     let proto = Carried::Tcp.header();
     head.push(mesh1::PROTO.as_bytes(), proto.as_bytes())?;
     Ok(head)
-}
-
-/// A request that got no answer.
-pub struct RequestError {
-    /// What happened.
-    pub source: Broken,
-    /// The request, if nobody has received it: it may go elsewhere.
-    pub unsent: Option<Box<Request<Body>>>,
-}
-
-impl fmt::Debug for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RequestError")
-            .field("source", &self.source)
-            .field("unsent", &self.unsent.is_some())
-            .finish()
-    }
-}
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no answer: {}", self.source)
-    }
-}
-
-impl StdError for RequestError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.source)
-    }
 }
 
 /// A TCP stream that was not opened.

@@ -50,7 +50,7 @@ pub(super) async fn answer_peer(
         Err(error) => {
             debug!(%server, %error, "application");
             return Err(match error {
-                plain::Error::Connect(_) => Reason::ConnectFailed,
+                plain::Error::Connect(..) => Reason::ConnectFailed,
                 plain::Error::Broken(_) => Reason::BrokenOff,
             });
         }

@@ -98,7 +98,8 @@ async fn lead(
     } = admitted;
     let is_connect = request.method() == Method::CONNECT;
     match carried {
-        Carried::Tcp if is_connect => tcp(inbound, client, tasks, permit, server).await,
+        // Large.
+        Carried::Tcp if is_connect => Box::pin(tcp(inbound, client, tasks, permit, server)).await,
         Carried::Http1 | Carried::Http2 if !is_connect => {
             let permit = RequestPermit::Watched(permit);
             application::answer_peer(inbound, client, permit, server, carried, request).await

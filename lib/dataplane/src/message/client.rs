@@ -1,16 +1,16 @@
 //! A request that is sent, and its answer.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, Response, request::Parts};
+use http::{Response, request::Parts};
 use mesh_drive::{
     conduit::{Conduit, Version},
     exchange::{Answer, Broken, Exchange},
 };
 use mesh_http::{
     fault::{Code, ResetReason},
-    head::Head,
+    head::{Head, Invalid},
 };
 
 use super::{
@@ -23,67 +23,81 @@ use super::{
 pub struct Unanswered {
     /// What happened.
     pub why: Broken,
-    /// The request, if nobody has received it and it is still whole.
-    pub unsent: Option<Box<Request<Body>>>,
-    /// Whether nobody has received it, whatever is left of it here.
-    pub is_unsent: bool,
+    /// The request's body, if nobody has received the request and it is whole.
+    pub unsent: Option<Body>,
 }
 
-/// Sends a request on a connection of `version`; its URI must be absolute.
+impl Unanswered {
+    /// The request is none that can be sent, wherever it goes.
+    #[must_use]
+    pub const fn at_fault() -> Self {
+        Self {
+            why: Broken::GivenUp,
+            unsent: None,
+        }
+    }
+}
+
+impl fmt::Debug for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Unanswered")
+            .field("why", &self.why)
+            .field("unsent", &self.unsent.is_some())
+            .finish()
+    }
+}
+
+/// The head of a request whose URI is absolute, as it is sent.
+///
+/// # Errors
+/// If it is none that can be sent.
+pub fn head(parts: &Parts) -> Result<Head, Invalid> {
+    convert::head_of_request(parts)
+}
+
+/// Sends a request on a connection of `version`, and waits for the answer.
 ///
 /// # Errors
 /// [`Unanswered`].
-pub async fn request(
+pub async fn send(
     connection: &Conduit,
     version: Version,
-    request: Request<Body>,
+    head: &Head,
+    body: Body,
 ) -> Result<Response<Incoming>, Unanswered> {
-    let (parts, body) = request.into_parts();
-    let Ok(head) = convert::head_of_request(&parts) else {
-        // It is at fault, wherever it goes.
-        return Err(broken(Broken::GivenUp));
+    let (exchange, outgoing) = begin(connection, head, body)?;
+    let why = match final_answer(&exchange).await {
+        Ok((head, end)) => match convert::response(&head, spoken(version)) {
+            Ok(response) => return Ok(response.map(|()| Incoming::new(exchange, &head, end))),
+            Err(_) => Broken::GivenUp,
+        },
+        Err(why) => why,
     };
-    let Ok(exchange) = connection.open(&head, body.is_over()) else {
-        return Err(unsent(Broken::GivenUp, parts, body));
-    };
-    let exchange = Arc::new(exchange);
-    let outgoing = Outgoing::start(&exchange, body);
-    let answer = final_answer(&exchange).await;
-    let answered = answer.and_then(|(head, end)| {
-        let response = convert::response(&head, spoken(version));
-        let response = response.map_err(|_| Broken::GivenUp)?;
-        Ok(response.map(|()| Incoming::new(exchange.clone(), &head, end)))
-    });
-    answered.map_err(|why| {
-        let refused = matches!(
-            why,
-            Broken::Reset(ResetReason::Refused | ResetReason::Peer(Code::RefusedStream))
-        );
-        let is_unsent = refused || exchange.is_unsent();
-        match outgoing.left().filter(|_| is_unsent) {
-            Some(body) => unsent(why, parts, body),
-            None => Unanswered {
-                is_unsent,
-                ..broken(why)
-            },
-        }
+    let refused = matches!(
+        why,
+        Broken::Reset(ResetReason::Refused | ResetReason::Peer(Code::RefusedStream))
+    );
+    let is_unsent = refused || exchange.is_unsent();
+    Err(Unanswered {
+        why,
+        unsent: outgoing.left().filter(|_| is_unsent),
     })
 }
 
-const fn broken(why: Broken) -> Unanswered {
-    Unanswered {
-        why,
-        unsent: None,
-        is_unsent: false,
-    }
-}
-
-fn unsent(why: Broken, parts: Parts, body: Body) -> Unanswered {
-    Unanswered {
-        why,
-        unsent: Some(Box::new(Request::from_parts(parts, body))),
-        is_unsent: true,
-    }
+fn begin(
+    connection: &Conduit,
+    head: &Head,
+    body: Body,
+) -> Result<(Arc<Exchange>, Outgoing), Unanswered> {
+    let Ok(exchange) = connection.open(head, body.is_over()) else {
+        return Err(Unanswered {
+            why: Broken::GivenUp,
+            unsent: Some(body),
+        });
+    };
+    let exchange = Arc::new(exchange);
+    let outgoing = Outgoing::start(&exchange, body);
+    Ok((exchange, outgoing))
 }
 
 /// The request's body on its way.

@@ -36,7 +36,8 @@ where
         match convert::request(&request.head, spoken) {
             Ok(head) => {
                 let body = Incoming::new(exchange.clone(), &request.head, request.end);
-                let answering = answer(head.map(|()| body));
+                // Large, and moved only here.
+                let answering = Box::pin(answer(head.map(|()| body)));
                 // It ends with its stream at the latest.
                 tokio::spawn(exchanged(exchange, answering));
             }

@@ -9,7 +9,7 @@ use std::{
 
 use http::{Request, Response, Uri, Version, request::Parts, uri::Authority};
 use mesh_dataplane::{
-    message::{Body, Incoming},
+    message::{self, Body, Incoming},
     peer::Peer,
 };
 use mesh_wire::{
@@ -55,7 +55,8 @@ pub(super) async fn send(
     let _pending = sending.endpoint.pending();
     let request = outgoing(sending, head, body);
     let (response, latency) = match outbound.peer(sending.endpoint.endpoint()) {
-        Way::Plain(address) => attempt.plain(address, request).await?,
+        // Rare, and large.
+        Way::Plain(address) => Box::pin(attempt.plain(address, request)).await?,
         Way::Mesh(peer) => attempt.mesh(peer, request).await?,
     };
     if let Some(reason) = attempt.refusal(&response) {
@@ -113,31 +114,40 @@ impl Attempt<'_> {
         let response = sent.map_err(|error| {
             debug!(%address, %error, "endpoint");
             match error {
-                plain::Error::Connect(_) => self.unsent("unreachable", None),
+                plain::Error::Connect(_, body) => self.unsent("unreachable", Some(*body)),
                 plain::Error::Broken(_) => self.broken("the endpoint broke off"),
             }
         })?;
         Ok((response, start.elapsed()))
     }
 
-    async fn mesh(&self, peer: Peer, mut request: Request<Body>) -> Result<Timed, Failed> {
-        address_as_mesh(&mut request);
-        let connection = match self.outbound.connect(self.endpoint, peer).await {
+    async fn mesh(&self, peer: Peer, request: Request<Body>) -> Result<Timed, Failed> {
+        let (parts, body) = request.into_parts();
+        let Ok(head) = message::head(&parts) else {
+            return Err(self.broken("the request cannot be sent"));
+        };
+        drop(parts);
+        let connected = match self.outbound.peers.open_connection(&peer) {
+            Some(open) => Ok(open),
+            // Rare, and large.
+            None => Box::pin(self.outbound.connect(self.endpoint, peer)).await,
+        };
+        let connection = match connected {
             Ok(connection) => connection,
             Err(error) => {
                 return Err(Failed::Unsent {
-                    body: Some(request.into_body()),
+                    body: Some(body),
                     why: error.told(),
                 });
             }
         };
         let start = Instant::now();
         let port = self.endpoint.endpoint().address.port();
-        let sent = connection.request(port, request).await;
-        let response = sent.map_err(|error| {
-            debug!(%error, "endpoint");
-            match error.unsent {
-                Some(request) => self.unsent("closed", Some(request.into_body())),
+        let sent = connection.send(port, head, body).await;
+        let response = sent.map_err(|unanswered| {
+            debug!(?unanswered, "endpoint");
+            match unanswered.unsent {
+                Some(body) => self.unsent("closed", Some(body)),
                 None => self.broken("the endpoint broke off"),
             }
         })?;
@@ -191,9 +201,4 @@ fn set_authority(request: &mut Request<Body>, authority: &str) {
             *request.uri_mut() = uri;
         }
     }
-}
-
-/// On `mesh/1` every request is an HTTP/2 request.
-fn address_as_mesh(request: &mut Request<Body>) {
-    *request.version_mut() = Version::HTTP_2;
 }
