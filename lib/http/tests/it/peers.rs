@@ -1,0 +1,20 @@
+//! Programs of others, which `tools/install-peers` gets.
+
+use std::{env, path::PathBuf};
+
+/// A program's path.
+///
+/// # Panics
+/// Without it: tests that compare would otherwise compare nothing.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let home = env::var_os("HOME").map_or_else(|| "/root".into(), PathBuf::from);
+    let folder = env::var_os("MESH_PEERS").map(PathBuf::from);
+    let folder = folder.unwrap_or_else(|| home.join(".cache/mesh-peers"));
+    let path = folder.join("bin").join(name);
+    assert!(
+        path.exists(),
+        "{} is not there: run tools/install-peers, which gets it",
+        path.display()
+    );
+    path
+}
