@@ -2,6 +2,7 @@
 //! and nghttpx. Whatever is taken here is taken there and understood in the same
 //! way, or the list in `differences.txt` says why not.
 
+mod answers;
 mod cases1;
 mod cases2;
 mod frames;
@@ -79,12 +80,18 @@ impl Understood {
 
     /// On one line, with what is long cut short.
     pub(crate) fn shown(&self) -> String {
-        let mut line = format!(
-            "{} {} {}",
+        format!(
+            "{} {} {}{}",
             short(self.method.as_bytes()),
             short(self.authority.as_bytes()),
-            short(self.path.as_bytes())
-        );
+            short(self.path.as_bytes()),
+            self.content()
+        )
+    }
+
+    /// The same without the first line.
+    pub(crate) fn content(&self) -> String {
+        let mut line = String::new();
         show_fields(&self.fields, &mut line);
         if !self.body.is_empty() {
             let _ = write!(line, " \"{}\"", short(&self.body));

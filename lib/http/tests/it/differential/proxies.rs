@@ -68,7 +68,11 @@ impl Proxy {
                 .arg(format!("--backend=unix:{path}/back"))
                 .arg(format!("--pid-file={path}/pid"))
                 .args(["--conf=/dev/null", "--single-process", "--workers=1"])
-                .args(["--no-add-x-forwarded-proto", "--no-via"]);
+                .args([
+                    "--no-add-x-forwarded-proto",
+                    "--no-via",
+                    "--no-server-rewrite",
+                ]);
             command
         })
     }
@@ -148,6 +152,16 @@ impl Proxy {
         visit.observed()
     }
 
+    /// Asks over HTTP/1 for an answer and no more, has the back end answer with
+    /// `answer` and close, and returns what has come.
+    pub(crate) fn answer(&self, request: &[u8], answer: &[u8]) -> Vec<u8> {
+        let mut visit = self.visit("http1");
+        visit.back.answer = Some(answer.to_vec());
+        visit.write(request);
+        visit.work(PATIENCE, |_| false);
+        visit.output
+    }
+
     fn visit(&self, socket: &str) -> Visit<'_> {
         // A late one of the last visit's.
         while self.back.accept().is_ok() {}
@@ -162,6 +176,7 @@ impl Proxy {
                 listener: &self.back,
                 connections: Vec::new(),
                 seen: Vec::new(),
+                answer: None,
             },
         }
     }
@@ -235,6 +250,8 @@ struct Back<'a> {
     listener: &'a UnixListener,
     connections: Vec<Link>,
     seen: Vec<Understood>,
+    /// Instead of the usual answer, and then no more.
+    answer: Option<Vec<u8>>,
 }
 
 /// A proxy's connection to the back end.
@@ -257,14 +274,19 @@ impl Back<'_> {
             });
             moved = true;
         }
-        let seen = &mut self.seen;
+        let (seen, answer) = (&mut self.seen, &self.answer);
         self.connections.retain_mut(|link| {
             let state = read(&mut link.stream, &mut link.unread);
             moved |= state == Read::Some;
             while let Some(request) = link.request() {
-                let _ = link.stream.write_all(ANSWER);
                 seen.push(request);
                 moved = true;
+                if let Some(answer) = answer {
+                    let _ = link.stream.set_nonblocking(false);
+                    let _ = link.stream.write_all(answer);
+                    return false;
+                }
+                let _ = link.stream.write_all(ANSWER);
             }
             state != Read::End
         });

@@ -35,6 +35,39 @@ impl Raw {
         Some((raw, bytes.len() - rest.len()))
     }
 
+    /// The answer that `bytes` are, all that has come, if it is whole; those of 1xx
+    /// before it do not count.
+    pub(crate) fn answer(bytes: &[u8], head_only: bool) -> Option<String> {
+        let (head, rest) = split(bytes, b"\r\n\r\n")?;
+        let (first, lines) = split(head, b"\r\n").unwrap_or((head, &[]));
+        let status = String::from_utf8_lossy(first);
+        let status = status.split(' ').nth(1)?.to_owned();
+        if status.starts_with('1') && status != "101" {
+            return Self::answer(rest, head_only);
+        }
+        let fields = fields(lines);
+        let has = |name: &str| fields.iter().any(|(found, _)| found == name);
+        let bodiless = head_only || matches!(&status[..], "101" | "204" | "304");
+        let framed = has("transfer-encoding") || has("content-length");
+        let (body, trailers) = match framed {
+            _ if bodiless => (Vec::new(), Vec::new()),
+            // It is framed as a request is.
+            true => {
+                let (raw, _) = Self::of(bytes)?;
+                (raw.body, raw.trailers)
+            }
+            false => (rest.to_vec(), Vec::new()),
+        };
+        let first = String::new();
+        let raw = Self {
+            first,
+            fields,
+            body,
+            trailers,
+        };
+        Some(format!("{status}{}", raw.understood().content()))
+    }
+
     fn value(&self, name: &str) -> Option<String> {
         let (_, value) = self.fields.iter().find(|(found, _)| found == name)?;
         Some(String::from_utf8_lossy(value).into_owned())
