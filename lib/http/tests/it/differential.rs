@@ -10,6 +10,7 @@ mod h2;
 mod hyper;
 mod list;
 mod proxies;
+mod random;
 mod raw;
 mod wire;
 

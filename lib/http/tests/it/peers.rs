@@ -1,6 +1,6 @@
 //! Programs of others, which `tools/install-peers` gets.
 
-use std::{env, path::PathBuf};
+use std::{env, path::PathBuf, process::Command};
 
 /// A program's path.
 ///
@@ -17,4 +17,11 @@ pub(crate) fn program(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// What a program says of its version, on one line.
+pub(crate) fn version(name: &str) -> String {
+    let output = Command::new(program(name)).arg("-v").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.lines().next().unwrap_or_default().to_owned()
 }

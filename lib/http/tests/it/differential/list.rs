@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::peers;
+
 const LIST: &str = include_str!("differences.txt");
 /// What the list calls this engine.
 const OURS: &str = "mesh";
@@ -43,6 +45,10 @@ pub(crate) fn check(kind: &str, results: &[Result]) {
         results.len(),
         found.len()
     );
+    // Other versions may differ in other ways.
+    for name in ["haproxy", "nghttpx"] {
+        println!("{name}: {}", peers::version(name));
+    }
     let faults = faults(LIST, kind, &found);
     assert!(faults.is_empty(), "\n{}", faults.join("\n\n"));
 }
