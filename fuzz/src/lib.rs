@@ -10,6 +10,7 @@ pub mod head;
 pub mod hpack;
 pub mod http1;
 pub mod http2;
+pub mod names;
 pub mod wire;
 
 mod choices;
