@@ -203,8 +203,16 @@ fn requests(down: bool, up: bool, input: &[u8]) {
     if down {
         server.rest.extend_from_slice(PREFACE);
     }
-    for piece in Choices::of(input).cut(input) {
-        server.rest.extend_from_slice(piece);
+    let mut pieces = Choices::of(input).cut(input).into_iter();
+    let mut open = true;
+    while open {
+        match pieces.next() {
+            Some(piece) => server.rest.extend_from_slice(piece),
+            None => {
+                server.core.receive_eof(server.now);
+                open = false;
+            }
+        }
         while let Some(seen) = server.next() {
             pass(&mut server, up, &seen, &mut passed);
             let over = over(&seen).filter(|stream| passed.contains_key(stream));
@@ -218,7 +226,7 @@ fn requests(down: bool, up: bool, input: &[u8]) {
         }
         server.take_all();
     }
-    // The client is gone.
+    // The client is gone, and what it has begun with it.
     passed.values_mut().for_each(Passed::give_up);
     for passed in whole.iter().chain(passed.values()) {
         passed.went_in.came_out(&passed.came_out);
