@@ -19,6 +19,15 @@ pub(crate) fn program(name: &str) -> PathBuf {
     path
 }
 
+/// A program that ends when this one does, also if this one is killed.
+pub(crate) fn server(name: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(program(name));
+    command
+}
+
 /// What a program says of its version, on one line.
 pub(crate) fn version(name: &str) -> String {
     let output = Command::new(program(name)).arg("-v").output().unwrap();

@@ -52,7 +52,7 @@ impl Proxy {
                  backend raw\n http-reuse never\n server raw unix@{path}/back\n"
             );
             fs::write(folder.join("haproxy.cfg"), configuration).unwrap();
-            let mut command = Command::new(peers::program("haproxy"));
+            let mut command = peers::server("haproxy");
             command.arg("-db").arg("-f").arg(folder.join("haproxy.cfg"));
             command
         })
@@ -61,7 +61,7 @@ impl Proxy {
     pub(crate) fn nghttpx() -> Self {
         Self::start(|folder| {
             let path = folder.display();
-            let mut command = Command::new(peers::program("nghttpx"));
+            let mut command = peers::server("nghttpx");
             command
                 .arg(format!("--frontend=unix:{path}/http1;no-tls"))
                 .arg(format!("--frontend=unix:{path}/http2;no-tls"))
