@@ -259,19 +259,32 @@ impl Cluster {
         if name != API_SERVER {
             return Ok(());
         }
-        let programs = self.programs()?;
-        self.await_api(&programs)?;
         // Where several of them elect a leader, these end when their lease runs
         // out, and a kubelet starts them again. Here there is one of each, which
         // would give up on Services (the EndpointSlices) before it looks again.
         let mut watchers = vec![CONTROLLERS.to_owned(), SCHEDULER.to_owned()];
         // And this one looks again within a minute only.
         watchers.extend(self.nodes().iter().map(|node| node.own(KUBE_PROXY)));
+        let programs = self.programs()?;
         let pids: Vec<Pid> = watchers
             .iter()
             .filter_map(|own| programs.pid(own))
             .collect();
         process::stop(&pids);
+        // A controller manager without rights gives up.
+        let rights = [
+            "auth",
+            "can-i",
+            "get",
+            "serviceaccounts",
+            "-n",
+            "kube-system",
+        ];
+        let whose = ["--as", "system:kube-controller-manager"];
+        let asked = [&rights[..], &whose].concat();
+        self.wait_for("the API server knows who may do what", PATIENCE, || {
+            self.kubectl(&asked).is_ok()
+        })?;
         watchers.iter().try_for_each(|own| self.start_program(own))
     }
 

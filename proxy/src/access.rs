@@ -12,8 +12,8 @@ use http::{Method, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use mesh_core::destination::Endpoint;
-use mesh_dataplane::peer::{Body, BoxError};
-use mesh_net::copy::Copied;
+use mesh_dataplane::message::{Body, BoxError};
+use mesh_drive::exchange::Carried;
 use tracing::{Level, enabled, info};
 
 use crate::metrics::BackendLabels;
@@ -91,9 +91,9 @@ impl Line {
         })
     }
 
-    /// The connection ended so.
-    pub(crate) const fn carried(&mut self, copied: &Copied) {
-        self.bytes = copied.sent.saturating_add(copied.received);
+    /// The connection ended well, and carried so much.
+    pub(crate) const fn carried(&mut self, carried: Carried) {
+        self.bytes = carried.sent.saturating_add(carried.received);
     }
 }
 
@@ -123,7 +123,7 @@ pub(crate) fn answered(line: Option<Line>, mut response: Response<Body>) -> Resp
     };
     line.status = Some(response.status().as_u16());
     line.went = went.unwrap_or_default();
-    response.map(|inner| Counted { inner, line }.boxed())
+    response.map(|inner| Body::Other(Counted { inner, line }.boxed()))
 }
 
 fn is_on() -> bool {
@@ -176,7 +176,6 @@ mod tests {
     };
 
     use super::*;
-    use crate::body;
 
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
@@ -209,7 +208,7 @@ mod tests {
     async fn one_request() {
         let request = Request::get("http://web/cart?card=4111").body(()).unwrap();
         let line = Line::request("outbound", "a\nb", &request);
-        let mut response = Response::new(body::text("hello"));
+        let mut response = Response::new(Body::from("hello"));
         let went = Went {
             service: "shop/web".to_owned(),
             cluster: "east".to_owned(),

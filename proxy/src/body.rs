@@ -1,47 +1,24 @@
 //! Bodies of requests and answers on their way through.
 
-use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
-
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
-use mesh_dataplane::peer::{Body, BoxError};
-use mesh_wire::forward::strip_mesh;
-use pin_project_lite::pin_project;
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Limited};
+use mesh_dataplane::message::{Body, BoxError, Incoming};
 
 /// A request body of a declared length up to this is kept, so that the request
 /// can be sent again when nobody has received it.
 const KEPT: u64 = 64 * 1024;
 
-/// A body that holds `text`.
-pub(crate) fn text(text: impl Into<Bytes>) -> Body {
-    Full::new(text.into())
-        .map_err(|never| match never {})
-        .boxed()
-}
-
 /// The answer of the sidecar itself.
 pub(crate) fn answer(status: StatusCode, message: &str) -> http::Response<Body> {
-    let mut response = http::Response::new(text(format!("mesh-proxy: {message}\n")));
+    let mut response = http::Response::new(Body::from(format!("mesh-proxy: {message}\n")));
     *response.status_mut() = status;
     let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
     response
         .headers_mut()
         .insert(http::header::CONTENT_TYPE, plain);
     response
-}
-
-/// A body as it comes, its trailers without what is ours alone.
-pub(crate) fn pass(body: Incoming) -> Body {
-    Cleaned {
-        inner: body.map_err(BoxError::from),
-    }
-    .boxed()
 }
 
 /// A request's body, whole if it is small enough to be sent twice.
@@ -63,14 +40,14 @@ impl RequestBody {
                 let whole = Limited::new(body, limit).collect().await?;
                 Ok(Self::Kept(whole.to_bytes()))
             }
-            _ => Ok(Self::Streaming(pass(body))),
+            _ => Ok(Self::Streaming(Body::Incoming(body))),
         }
     }
 
     /// The body for one attempt, and for the next, if it can be sent again.
     pub(crate) fn attempt(self) -> (Body, Option<Self>) {
         match self {
-            Self::Kept(bytes) => (text(bytes.clone()), Some(Self::Kept(bytes))),
+            Self::Kept(bytes) => (Body::Whole(bytes.clone()), Some(Self::Kept(bytes))),
             Self::Streaming(body) => (body, None),
         }
     }
@@ -85,43 +62,4 @@ pub(crate) fn clone_head(head: &http::request::Parts) -> Request<()> {
     request.headers_mut().clone_from(&head.headers);
     *request.version_mut() = head.version;
     request
-}
-
-pin_project! {
-    /// Removes from trailers what only our own programs may say.
-    struct Cleaned<B> {
-        #[pin]
-        inner: B,
-    }
-}
-
-impl<B> HttpBody for Cleaned<B>
-where
-    B: HttpBody<Data = Bytes, Error = BoxError>,
-{
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(self.project().inner.poll_frame(cx));
-        Poll::Ready(frame.map(|frame| {
-            frame.map(|mut frame| {
-                if let Some(trailers) = frame.trailers_mut() {
-                    strip_mesh(trailers);
-                }
-                frame
-            })
-        }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
 }

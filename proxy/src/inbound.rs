@@ -18,15 +18,15 @@ use std::{
 };
 
 use http::{Method, Request};
-use hyper::body::Incoming;
 use mesh_core::{
     destination::Protocol,
     inbound::{InboundPolicy, Refusal},
 };
-use mesh_dataplane::trust::Standing;
+use mesh_dataplane::{message::Incoming, trust::Standing};
+use mesh_drive::{conduit, exchange::Broken, socket::Sealed};
 use mesh_net::{
     accept::{Accepted, Acceptor},
-    copy::copy,
+    ahead::ReadAhead,
     original::{canonical, original_destination},
     replay::Replay,
 };
@@ -41,6 +41,7 @@ use crate::{
     PolicyReceiver,
     access::{Line, answered},
     metrics::{BackendLabels, Metrics},
+    opaque::{self, Opaque},
     plain,
     protocol::{Spoken, spoken},
     serve,
@@ -79,8 +80,12 @@ enum Ended {
     Withdrawn,
     #[error(transparent)]
     Io(io::Error),
+    /// As its protocol says, or as its socket does.
     #[error(transparent)]
-    Http(hyper::Error),
+    Connection(conduit::Ended),
+    /// One of the two that were joined.
+    #[error(transparent)]
+    Broken(Broken),
 }
 
 impl Inbound {
@@ -148,7 +153,11 @@ impl Inbound {
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
         let trust = self.tls.trust();
-        let handshake = timeout(HANDSHAKE, self.tls.accept(stream, ALPN_MESH)).await;
+        let handshake = timeout(
+            HANDSHAKE,
+            self.tls.accept(ReadAhead::new(stream), ALPN_MESH),
+        )
+        .await;
         let (session, client) = match handshake {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => return Err(Ended::Handshake(error.reason())),
@@ -174,9 +183,9 @@ impl Inbound {
             async move { answered(line.flatten(), answering.await) }
         };
         let leave = shutdown.child();
-        let served = pin!(serve::http(session, Spoken::Http2, &leave, answer));
+        let served = pin!(serve::http(Sealed(session), Spoken::Http2, &leave, answer));
         let ended = standing.drive(served, || leave.trigger()).await;
-        ended.unwrap_or(Ok(())).map_err(Ended::Http)
+        Err(Ended::Connection(ended.unwrap_or(conduit::Ended::Dropped)))
     }
 
     /// A client without a sidecar: its bytes go to the application, and what
@@ -213,9 +222,8 @@ impl Inbound {
             let answering = application::answer_unmeshed(self.clone(), client.clone(), request);
             async move { answered(line, answering.await) }
         };
-        serve::http(stream, spoken, shutdown, answer)
-            .await
-            .map_err(Ended::Http)
+        let ended = serve::http(stream, spoken, shutdown, answer).await;
+        Err(Ended::Connection(ended))
     }
 
     /// How to read what `caller` sends to `port`. What it says in HTTP is
@@ -233,15 +241,17 @@ impl Inbound {
 
     async fn unmeshed_bytes(
         self: Arc<Self>,
-        mut stream: Replay<TcpStream>,
+        stream: Replay<TcpStream>,
         caller: &Caller,
         server: SocketAddr,
     ) -> Result<(), Ended> {
         let mut permit = self.permit(caller, server.port())?;
         let server = mesh_net::socket::connect(server, plain::CONNECT).await;
-        let mut server = server.map_err(Ended::Io)?;
+        let server = Opaque::of(server.map_err(Ended::Io)?);
         tokio::select! {
-            copied = copy(&mut stream, &mut server) => copied.map(drop).map_err(Ended::Io),
+            carried = opaque::join(Opaque::of(stream), server) => {
+                carried.map(drop).map_err(Ended::Broken)
+            }
             () = permit.withdrawn() => Err(Ended::Withdrawn),
         }
     }
@@ -265,7 +275,7 @@ impl Ended {
             Self::Handshake(reason) => Some(reason),
             Self::Refused(refusal) => Some(refusal.as_str()),
             // It is counted where it is noticed.
-            Self::Withdrawn | Self::Io(_) | Self::Http(_) => None,
+            Self::Withdrawn | Self::Io(_) | Self::Connection(_) | Self::Broken(_) => None,
         }
     }
 }

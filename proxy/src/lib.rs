@@ -12,6 +12,7 @@ mod body;
 mod config;
 mod inbound;
 mod metrics;
+mod opaque;
 mod outbound;
 mod plain;
 mod probe;

@@ -3,6 +3,8 @@
 
 mod links;
 
+use std::sync::{Arc, OnceLock};
+
 use http::StatusCode;
 use mesh_core::destination::Backend;
 use prometheus_client::{
@@ -18,7 +20,7 @@ pub(crate) use self::links::LinkMetrics;
 pub(crate) struct Metrics {
     open: Family<Direction, Gauge>,
     requests: Family<RequestLabels, Counter>,
-    streams: Family<BackendLabels, Counter>,
+    streams: Family<StreamLabels, Counter>,
     refused: Family<Refused, Counter>,
     audited: Counter,
     attempts_failed: Family<Refused, Counter>,
@@ -36,9 +38,15 @@ struct Refused {
     reason: &'static str,
 }
 
-/// Where a request or stream went.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+/// Where requests and streams went, and their counters, looked up once.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct BackendLabels {
+    labels: StreamLabels,
+    answered: Arc<[OnceLock<Counter>; CLASSES.len()]>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StreamLabels {
     direction: &'static str,
     /// `namespace/name` of the Service, or for inbound the client's identity.
     peer: String,
@@ -57,38 +65,45 @@ struct RequestLabels {
 impl BackendLabels {
     pub(crate) fn outbound(backend: &Backend) -> Self {
         let service = &backend.service;
-        Self {
+        Self::of(StreamLabels {
             direction: "outbound",
             peer: format!("{}/{}", service.namespace, service.name),
             cluster: backend
                 .cluster
                 .as_ref()
                 .map_or_else(String::new, ToString::to_string),
-        }
+        })
     }
 
     /// `namespace/name`, or the client.
     pub(crate) fn service(&self) -> &str {
-        &self.peer
+        &self.labels.peer
     }
 
     /// The linked cluster; empty for the own.
     pub(crate) fn cluster(&self) -> &str {
-        &self.cluster
+        &self.labels.cluster
     }
 
     pub(crate) fn inbound(client: impl ToString) -> Self {
-        Self {
+        Self::of(StreamLabels {
             direction: "inbound",
             peer: client.to_string(),
             cluster: String::new(),
-        }
+        })
     }
 
     pub(crate) fn pod() -> Self {
-        Self {
+        Self::of(StreamLabels {
             direction: "outbound",
-            ..Self::default()
+            ..StreamLabels::default()
+        })
+    }
+
+    fn of(labels: StreamLabels) -> Self {
+        Self {
+            labels,
+            answered: Arc::default(),
         }
     }
 }
@@ -131,17 +146,31 @@ impl Metrics {
     }
 
     pub(crate) fn answered(&self, labels: &BackendLabels, status: StatusCode) {
-        let labels = RequestLabels {
-            direction: labels.direction,
-            peer: labels.peer.clone(),
-            cluster: labels.cluster.clone(),
-            status: class(status),
-        };
-        self.requests.get_or_create(&labels).inc();
+        let class = class(status);
+        let known = labels.answered.get(class);
+        if let Some(counter) = known.and_then(OnceLock::get) {
+            counter.inc();
+            return;
+        }
+        let StreamLabels {
+            direction,
+            peer,
+            cluster,
+        } = labels.labels.clone();
+        let counter = self.requests.get_or_create(&RequestLabels {
+            direction,
+            peer,
+            cluster,
+            status: CLASSES.get(class).copied().unwrap_or_default(),
+        });
+        counter.inc();
+        if let Some(known) = known {
+            known.get_or_init(|| counter.clone());
+        }
     }
 
     pub(crate) fn carried(&self, labels: &BackendLabels) {
-        self.streams.get_or_create(labels).inc();
+        self.streams.get_or_create(&labels.labels).inc();
     }
 
     pub(crate) fn refused(&self, direction: &'static str, reason: &'static str) {
@@ -171,13 +200,17 @@ impl Drop for OpenGuard {
     }
 }
 
-const fn class(status: StatusCode) -> &'static str {
+/// How answers are told apart.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Which of [`CLASSES`] a status is of.
+const fn class(status: StatusCode) -> usize {
     match status.as_u16() {
-        100..200 => "1xx",
-        200..300 => "2xx",
-        300..400 => "3xx",
-        400..500 => "4xx",
-        _ => "5xx",
+        100..200 => 0,
+        200..300 => 1,
+        300..400 => 2,
+        400..500 => 3,
+        _ => 4,
     }
 }
 
@@ -192,10 +225,11 @@ mod tests {
         let guard = metrics.open("inbound");
         let labels = BackendLabels::inbound("spiffe://west/ns/shop/sa/web");
         metrics.answered(&labels, StatusCode::NOT_FOUND);
+        metrics.answered(&labels.clone(), StatusCode::GONE);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains(r#"mesh_proxy_open_connections{direction="inbound"} 1"#));
-        assert!(text.contains(r#"status="4xx""#), "{text}");
+        assert!(text.contains(r#"status="4xx"} 2"#), "{text}");
         drop(guard);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

@@ -20,9 +20,9 @@ use mesh_dataplane::{
     links::LinksReceiver,
     peer::{Peer, PeerAddress, PeerConnection, PeerError, Peers},
 };
+use mesh_drive::{conduit, exchange::Broken};
 use mesh_net::{
     accept::{Accepted, Acceptor},
-    copy::copy,
     original::original_destination,
     replay::Replay,
 };
@@ -40,6 +40,7 @@ use self::{
 use crate::{
     access::{Line, answered},
     metrics::Metrics,
+    opaque::{self, Opaque},
     plain,
     protocol::{Spoken, spoken},
     serve,
@@ -73,8 +74,12 @@ pub(crate) enum Ended {
     NoEndpoint,
     #[error(transparent)]
     Io(io::Error),
+    /// As its protocol says, or as its socket does.
     #[error(transparent)]
-    Http(hyper::Error),
+    Connection(conduit::Ended),
+    /// One of the two that were joined.
+    #[error(transparent)]
+    Broken(Broken),
 }
 
 impl Outbound {
@@ -140,9 +145,8 @@ impl Outbound {
             let answering = http::answer(self.clone(), target.clone(), request);
             async move { answered(line, answering.await) }
         };
-        serve::http(stream, spoken, shutdown, answer)
-            .await
-            .map_err(Ended::Http)
+        let ended = serve::http(stream, spoken, shutdown, answer).await;
+        Err(Ended::Connection(ended))
     }
 
     /// Addresses of links are valid only from discovery, and nobody reaches
@@ -221,13 +225,11 @@ pub(crate) enum Way {
 }
 
 /// An address that discovery does not know: as if we were not there.
-async fn forward(mut stream: TcpStream, original: SocketAddr) -> Result<(), Ended> {
+async fn forward(stream: TcpStream, original: SocketAddr) -> Result<(), Ended> {
     let server = mesh_net::socket::connect(original, plain::CONNECT * 10).await;
-    let mut server = server.map_err(Ended::Io)?;
-    copy(&mut stream, &mut server)
-        .await
-        .map(drop)
-        .map_err(Ended::Io)
+    let server = Opaque::of(server.map_err(Ended::Io)?);
+    let carried = opaque::join(Opaque::of(stream), server).await;
+    carried.map(drop).map_err(Ended::Broken)
 }
 
 impl Ended {
@@ -238,7 +240,7 @@ impl Ended {
             Self::Undiscovered => Some("undiscovered"),
             Self::UndefinedPort => Some("undefined_port"),
             Self::NoEndpoint => Some("no_endpoint"),
-            Self::Io(_) | Self::Http(_) => None,
+            Self::Io(_) | Self::Connection(_) | Self::Broken(_) => None,
         }
     }
 }

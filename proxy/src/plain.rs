@@ -5,36 +5,43 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use http::{Request, Response, Uri, Version, header::HOST};
-use hyper::body::Incoming;
-use hyper_util::{
-    client::legacy::{Client, Error},
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+use http::{Request, Response};
+use mesh_dataplane::message::{self, Body, Incoming, Unanswered};
+use mesh_drive::{
+    conduit::{self, Conduit, Version},
+    exchange::Broken,
 };
-use mesh_dataplane::peer::Body;
-use tokio::net::TcpStream;
-use tower::util::BoxCloneSyncService;
 
 /// How long a connection may take.
 pub(crate) const CONNECT: Duration = Duration::from_secs(1);
-/// A connection that nobody used for so long is closed. Applications close
-/// theirs after 5 s or more; whoever closes first spares the other a surprise.
-const IDLE: Duration = Duration::from_secs(4);
 /// Servers whose connections are kept; more than a pod talks to.
-const MOST_CLIENTS: usize = 1024;
+const MOST_SERVERS: usize = 1024;
+/// Connections to one server that are kept while nobody uses them.
+const MOST_IDLE: usize = 256;
+/// Connections that turned out to be closed, before a new one is opened.
+const STALE: usize = 2;
 
-type Connecting = Pin<Box<dyn Future<Output = io::Result<TokioIo<TcpStream>>> + Send>>;
-type Connector = BoxCloneSyncService<Uri, TokioIo<TcpStream>, io::Error>;
-type ByServer = HashMap<(SocketAddr, bool), Client<Connector, Body>>;
+/// A server, and what it is spoken to.
+type Key = (SocketAddr, Version);
 
 /// Pooled connections by server and protocol. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Clients(Arc<Mutex<ByServer>>);
+pub(crate) struct Clients(Arc<Mutex<HashMap<Key, Vec<Conduit>>>>);
+
+/// A request without an answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The server takes no connection: nobody has received the request.
+    #[error("no connection: {0}")]
+    Connect(io::Error),
+    /// It may have been received.
+    #[error("the server broke off: {0}")]
+    Broken(Broken),
+}
 
 impl Clients {
     /// Sends `request` to `server`, in HTTP/2 if that is its version, else in
@@ -45,47 +52,55 @@ impl Clients {
         server: SocketAddr,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, Error> {
-        let http2 = request.version() == Version::HTTP_2;
-        if !http2 {
-            *request.version_mut() = Version::HTTP_11;
-            tell_host(&mut request);
+        let version = match request.version() {
+            http::Version::HTTP_2 => Version::Http2,
+            _ => Version::Http1,
+        };
+        let key = (server, version);
+        for _ in 0..STALE {
+            let Some(kept) = self.kept(key) else { break };
+            request = match message::request(&kept, version, request).await {
+                Ok(response) => return Ok(response),
+                // It was closed while nobody used it.
+                Err(Unanswered {
+                    unsent: Some(unsent),
+                    ..
+                }) => *unsent,
+                Err(unanswered) => return Err(Error::Broken(unanswered.why)),
+            };
         }
-        self.client(server, http2).request(request).await
+        let fresh = self.open(key).await.map_err(Error::Connect)?;
+        let answer = message::request(&fresh, version, request).await;
+        answer.map_err(|unanswered| Error::Broken(unanswered.why))
     }
 
-    fn client(&self, server: SocketAddr, http2: bool) -> Client<Connector, Body> {
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if clients.len() >= MOST_CLIENTS {
+    /// The connection that was used last and takes one more request.
+    fn kept(&self, key: Key) -> Option<Conduit> {
+        let mut clients = self.lock();
+        let connections = clients.get_mut(&key)?;
+        connections.retain(Conduit::is_open);
+        let free = connections.iter().rev().find(|one| one.can_open());
+        free.cloned()
+    }
+
+    async fn open(&self, key: Key) -> io::Result<Conduit> {
+        let (server, version) = key;
+        let socket = mesh_net::socket::connect(server, CONNECT).await?;
+        let (connection, life) = conduit::connect(socket, version, message::limits_of_kept());
+        // It ends when nobody has used it for a while.
+        tokio::spawn(life);
+        let mut clients = self.lock();
+        if clients.len() >= MOST_SERVERS && !clients.contains_key(&key) {
             clients.clear();
         }
-        let client = clients
-            .entry((server, http2))
-            .or_insert_with(|| new_client(server, http2));
-        client.clone()
+        let connections = clients.entry(key).or_default();
+        if connections.len() < MOST_IDLE {
+            connections.push(connection.clone());
+        }
+        Ok(connection)
     }
-}
 
-fn new_client(server: SocketAddr, http2: bool) -> Client<Connector, Body> {
-    let connect = move |_: Uri| -> Connecting {
-        Box::pin(async move {
-            let stream = mesh_net::socket::connect(server, CONNECT).await?;
-            Ok(TokioIo::new(stream))
-        })
-    };
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE)
-        .set_host(false)
-        .http2_only(http2)
-        .http2_initial_stream_window_size(1 << 20)
-        .http2_initial_connection_window_size(4 << 20)
-        .build(Connector::new(tower::service_fn(connect)))
-}
-
-/// HTTP/1.1 says the authority in a header.
-fn tell_host(request: &mut Request<Body>) {
-    let authority = request.uri().authority().map(ToString::to_string);
-    if let Some(value) = authority.and_then(|text| text.parse().ok()) {
-        request.headers_mut().insert(HOST, value);
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Vec<Conduit>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

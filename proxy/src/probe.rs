@@ -126,7 +126,7 @@ impl Prober {
     }
 
     async fn ask(&self, peer: &Peer, port: u16) -> (&'static str, String, String) {
-        let mut connection = match self.outbound.peers.connection(peer).await {
+        let connection = match self.outbound.peers.connection(peer).await {
             Ok(connection) => connection,
             Err(error) => return failed(error.reason(), &error.to_string()),
         };

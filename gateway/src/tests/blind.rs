@@ -40,7 +40,7 @@ async fn g14_what_passes_through_is_ciphertext() {
     let recorder = record(sidecar(tls).await, up.clone(), down.clone()).await;
     world.expose(POD, recorder);
     let peers = Peers::new(world.client(WEB), world.tunnels(WEB));
-    let mut connection = peers.connection(&target(&world)).await.unwrap();
+    let connection = peers.connection(&target(&world)).await.unwrap();
     let answer = connection.request(8080, request(SECRET)).await.unwrap();
     let back = answer.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(back, SECRET);

@@ -120,7 +120,7 @@ async fn r11_a_sidecar_behind_an_export_may_be_any_of_its_identities_and_no_othe
         address: PeerAddress::Linked(Arc::new(world.link()), WHOLE),
         identity: Identities::any_of(ids.iter().map(|uri| id(uri))).unwrap(),
     };
-    let mut connection = peers.connection(&peer(&[canary, TARGET])).await.unwrap();
+    let connection = peers.connection(&peer(&[canary, TARGET])).await.unwrap();
     let answer = connection.request(8080, request("x")).await.unwrap();
     assert_eq!(answer.headers()["seen-client"], WEB);
     let refused = peers.connection(&peer(&[canary])).await.err().unwrap();

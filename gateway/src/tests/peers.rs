@@ -6,9 +6,12 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{Method, Request, Response};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use mesh_core::endpoint::EndpointId;
-use mesh_dataplane::peer::{Body, Peer, PeerAddress, PeerError, Peers};
+use mesh_dataplane::{
+    message::Body,
+    peer::{Peer, PeerAddress, PeerError, Peers},
+};
 use mesh_tls::{ALPN_MESH, Tls};
 use mesh_wire::mesh1::Reason;
 use tokio::{
@@ -44,7 +47,7 @@ async fn requests_reach_the_target_and_it_sees_who_asks() {
     let (world, peers) = world().await;
     let peer = linked(&world, TARGET);
     for body in ["", "small", &"large ".repeat(100_000)] {
-        let mut connection = peers.connection(&peer).await.unwrap();
+        let connection = peers.connection(&peer).await.unwrap();
         let answer = connection.request(8080, request(body)).await.unwrap();
         assert_eq!(answer.headers()["seen-port"], "8080");
         assert_eq!(answer.headers()["seen-client"], WEB);
@@ -59,7 +62,7 @@ async fn requests_reach_the_target_and_it_sees_who_asks() {
 #[tokio::test]
 async fn a_tcp_stream_ends_one_way_and_goes_on_the_other() {
     let (world, peers) = world().await;
-    let mut connection = peers.connection(&linked(&world, TARGET)).await.unwrap();
+    let connection = peers.connection(&linked(&world, TARGET)).await.unwrap();
     let mut stream = connection.tcp(5432).await.unwrap();
     stream.write_all(b"select").await.unwrap();
     stream.shutdown().await.unwrap();
@@ -89,11 +92,10 @@ async fn what_the_gateway_refuses_was_not_sent() {
 }
 
 pub(super) fn request(body: &str) -> Request<Body> {
-    let body = Full::new(Bytes::from(body.to_owned()));
     Request::builder()
         .method(Method::POST)
         .uri("http://web/")
-        .body(body.map_err(|never| match never {}).boxed())
+        .body(Body::from(body.to_owned()))
         .unwrap()
 }
 
@@ -140,7 +142,7 @@ async fn answer(client: String, request: Request<RecvStream>, mut respond: SendR
 async fn g13_peers_of_a_gateway_that_goes_move_to_the_next_and_lose_nothing() {
     let (world, peers) = world().await;
     let peer = linked(&world, TARGET);
-    let mut connection = peers.connection(&peer).await.unwrap();
+    let connection = peers.connection(&peer).await.unwrap();
     let mut running = connection.tcp(5432).await.unwrap();
     drop(connection);
 
@@ -149,7 +151,7 @@ async fn g13_peers_of_a_gateway_that_goes_move_to_the_next_and_lose_nothing() {
     let drained = tokio::spawn(async move { going.drain(LONG).await });
     let moved = async {
         while !next.metrics().contains("tunnels_opened_total{") {
-            let mut connection = peers.connection(&peer).await.unwrap();
+            let connection = peers.connection(&peer).await.unwrap();
             let answer = connection.request(8080, request("x")).await.unwrap();
             answer.into_body().collect().await.unwrap();
         }

@@ -54,7 +54,7 @@ impl West {
 
     /// A request, which must be answered.
     async fn ask(&self) {
-        let mut connection = self.peers.connection(&self.peer).await.expect("a way");
+        let connection = self.peers.connection(&self.peer).await.expect("a way");
         let answer = connection.request(8080, request("x")).await;
         assert!(answer.expect("an answer").status().is_success());
     }

@@ -12,6 +12,7 @@ pub mod control;
 mod h2_stream;
 pub mod health;
 pub mod links;
+pub mod message;
 pub mod own;
 pub mod peer;
 mod renewal;

@@ -8,17 +8,21 @@ use std::{
     error::Error as StdError,
     fmt, io,
     net::SocketAddr,
-    pin::Pin,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
-use http_body_util::{BodyExt as _, Empty, combinators::BoxBody};
-use hyper::{body::Incoming, client::conn::http2, upgrade::Upgraded};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use mesh_core::{endpoint::EndpointId, identities::Identities, link::Link};
+use mesh_drive::{
+    conduit::{self, Conduit, Ended, Version},
+    exchange::{Answer, Broken, Exchange},
+    socket::Sealed,
+    stream::ByteStream,
+};
+use mesh_http::head::Head;
+use mesh_net::ahead::ReadAhead;
 use mesh_tls::{ALPN_MESH, PeerChain, Tls, TlsError};
 use mesh_wire::mesh1::{self, Carried, Reason};
 use tokio::{
@@ -27,9 +31,10 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::pool::{Key, Open, Pool};
+use self::pool::{Kept, Key, Open, Pool};
 use crate::{
     TunnelRefused,
+    message::{self, Body, Incoming},
     trust::{Leaving, Standing},
     tunnel::{Target, TunnelError, Tunnels},
 };
@@ -45,17 +50,6 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How often a silent peer is asked for a sign of life, and how long that may take.
 const PING: Duration = Duration::from_secs(4);
 const PONG: Duration = Duration::from_secs(3);
-/// Bytes on their way per stream and per connection.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-
-/// What a request's body can fail with.
-pub type BoxError = Box<dyn StdError + Send + Sync>;
-/// The body of a request on `mesh/1`.
-pub type Body = BoxBody<Bytes, BoxError>;
-/// A TCP connection carried by a `mesh/1` stream.
-pub type PeerStream = TokioIo<Upgraded>;
-
 /// A sidecar, and whom its certificate may name.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -98,14 +92,6 @@ pub enum PeerError {
         /// Whose fault it is.
         source: TlsError,
     },
-    /// No HTTP/2 on the session.
-    #[error("no HTTP/2 with {identity}: {source}")]
-    Http2 {
-        /// Who answers.
-        identity: Identities,
-        /// What happened.
-        source: hyper::Error,
-    },
     /// A deadline passed.
     #[error("{identity} is not ready in time")]
     Timeout {
@@ -122,7 +108,6 @@ impl PeerError {
             Self::Unreachable { .. } => "unreachable",
             Self::Tunnel(_) => "tunnel",
             Self::Tls { source, .. } => source.reason(),
-            Self::Http2 { .. } => "http2",
             Self::Timeout { .. } => "timeout",
         }
     }
@@ -194,22 +179,17 @@ impl Peers {
     pub fn open_connection(&self, peer: &Peer) -> Option<PeerConnection> {
         let slot = self.pool.slot(Key::of(peer), Instant::now());
         let slot = slot.try_lock().ok()?;
-        let open = slot.as_ref().filter(|open| open.takes_requests())?;
-        Some(PeerConnection(open.sender.clone()))
+        slot.free().map(PeerConnection)
     }
 
     /// Whoever finds no connection opens it; the others wait for that.
     async fn ready(&self, peer: &Peer, slot: &pool::Slot) -> Result<PeerConnection, PeerError> {
         let mut slot = slot.lock().await;
-        if let Some(open) = &*slot
-            && open.takes_requests()
-        {
-            return Ok(PeerConnection(open.sender.clone()));
+        if let Some(connection) = slot.free().or_else(|| slot.crowded()) {
+            return Ok(PeerConnection(connection));
         }
         let fresh = self.open(peer).await?;
-        let connection = PeerConnection(fresh.sender.clone());
-        *slot = Some(fresh);
-        Ok(connection)
+        Ok(PeerConnection(slot.add(fresh)))
     }
 
     async fn open(&self, peer: &Peer) -> Result<Open, PeerError> {
@@ -222,31 +202,20 @@ impl Peers {
                             address: *address,
                             source,
                         })?;
-                let (sender, leaving) = self.handshake(peer, stream).await?;
-                Ok(Open {
-                    sender,
-                    leaving,
-                    outer: None,
-                })
+                let stream = ReadAhead::new(stream);
+                let (connection, leaving) = self.handshake(peer, stream).await?;
+                Ok(Open::new(connection, leaving, None))
             }
             PeerAddress::Linked(link, id) => {
                 let target = Target::Endpoint(*id);
                 let (tunnel, outer) = self.tunnels.open_on(link, target).await?;
-                let (sender, leaving) = self.handshake(peer, tunnel).await?;
-                Ok(Open {
-                    sender,
-                    leaving,
-                    outer: Some(outer),
-                })
+                let (connection, leaving) = self.handshake(peer, tunnel).await?;
+                Ok(Open::new(connection, leaving, Some(outer)))
             }
         }
     }
 
-    async fn handshake<IO>(
-        &self,
-        peer: &Peer,
-        stream: IO,
-    ) -> Result<(http2::SendRequest<Body>, Leaving), PeerError>
+    async fn handshake<IO>(&self, peer: &Peer, stream: IO) -> Result<(Conduit, Leaving), PeerError>
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -263,38 +232,38 @@ impl Peers {
             &self.tls,
             PeerChain::of_server(&session, &trust, self.tls.clock().now()),
         );
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .keep_alive_interval(PING)
-            .keep_alive_timeout(PONG)
-            .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(session))
-            .await
-            .map_err(|source| PeerError::Http2 {
-                identity: peer.identity.clone(),
-                source,
-            })?;
+        let (connection, life) =
+            conduit::connect(Sealed(session), Version::Http2, message::limits());
         let identity = peer.identity.clone();
         let leaving = Leaving::default();
-        let leave = leaving.clone();
-        // Boxed, because rustc cannot follow the type through the task.
-        let mut connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>> =
-            Box::pin(connection);
+        let (leave, driven) = (leaving.clone(), connection.clone());
         // Lives as long as the connection, which its streams and the pool hold.
         tokio::spawn(async move {
-            let driven = standing.drive(connection.as_mut(), || leave.set());
-            let result = driven.await;
-            debug!(peer = %identity, ?result, "mesh/1 connection ended");
+            let ended = lived(&driven, life, &standing, leave).await;
+            debug!(peer = %identity, ?ended, "mesh/1 connection ended");
         });
-        Ok((sender, leaving))
+        Ok((connection, leaving))
+    }
+}
+
+/// Drives a connection until it ends, its peer falls silent, or is not trusted
+/// any more.
+async fn lived(
+    connection: &Conduit,
+    life: impl Future<Output = Ended>,
+    standing: &Standing,
+    leave: Leaving,
+) -> Option<Ended> {
+    let life = pin!(life);
+    tokio::select! {
+        ended = standing.drive(life, || leave.set()) => ended,
+        () = connection.silence(PING, PONG) => None,
     }
 }
 
 /// A connection to a sidecar that takes requests.
 #[derive(Clone)]
-pub struct PeerConnection(http2::SendRequest<Body>);
+pub struct PeerConnection(Arc<Kept>);
 
 impl PeerConnection {
     /// Sends a request for the application's `port`. Its URI must be absolute.
@@ -302,22 +271,16 @@ impl PeerConnection {
     /// # Errors
     /// [`RequestError`], which gives the request back if nothing of it was sent.
     pub async fn request(
-        &mut self,
+        &self,
         port: u16,
         mut request: Request<Body>,
     ) -> Result<Response<Incoming>, RequestError> {
         request.headers_mut().insert(mesh1::PORT, port.into());
-        let mut sending = self.0.try_send_request(request).await;
-        match &mut sending {
-            Ok(_) => sending.map_err(|error| RequestError::new(error.into_error(), None)),
-            Err(error) => {
-                let request = error.take_message();
-                match sending {
-                    Ok(response) => Ok(response),
-                    Err(error) => Err(RequestError::new(error.into_error(), request)),
-                }
-            }
-        }
+        let answer = message::request(&self.0.0, Version::Http2, request).await;
+        answer.map_err(|unanswered| RequestError {
+            source: unanswered.why,
+            unsent: unanswered.unsent,
+        })
     }
 
     /// Asks the sidecar whether it would let us in at the application's `port`.
@@ -325,10 +288,12 @@ impl PeerConnection {
     ///
     /// # Errors
     /// [`StreamError`] if there is no answer.
-    pub async fn probe(&mut self, port: u16) -> Result<ProbeAnswer, StreamError> {
-        let response = timeout(ANSWER, self.0.send_request(probe_request(port)))
+    pub async fn probe(&self, port: u16) -> Result<ProbeAnswer, StreamError> {
+        let asking = message::request(&self.0.0, Version::Http2, probe_request(port));
+        let response = timeout(ANSWER, asking)
             .await
-            .map_err(|_| StreamError::Timeout)??;
+            .map_err(|_| StreamError::Timeout)?
+            .map_err(|unanswered| StreamError::Broken(unanswered.why))?;
         let says = Carried::from_headers(response.headers());
         Ok(match Reason::from_headers(response.headers()) {
             // What an older sidecar says of a question that it does not know.
@@ -344,17 +309,31 @@ impl PeerConnection {
     ///
     /// # Errors
     /// [`StreamError`]; not one byte has reached the application.
-    pub async fn tcp(&mut self, port: u16) -> Result<PeerStream, StreamError> {
-        let response = timeout(ANSWER, self.0.send_request(connect_request(port)))
+    pub async fn tcp(&self, port: u16) -> Result<ByteStream, StreamError> {
+        let head = connect_head(port).map_err(|_| StreamError::Broken(Broken::GivenUp))?;
+        let stream = self.0.0.open(&head, false);
+        let stream = stream.map_err(|_| StreamError::Broken(Broken::GivenUp))?;
+        let answer = timeout(ANSWER, final_head(&stream))
             .await
-            .map_err(|_| StreamError::Timeout)??;
-        if !response.status().is_success() {
-            return Err(StreamError::Refused(Reason::from_headers(
-                response.headers(),
-            )));
+            .map_err(|_| StreamError::Timeout)?
+            .map_err(StreamError::Broken)?;
+        if !matches!(answer.status(), Some(200..300)) {
+            return Err(StreamError::Refused(reason(&answer)));
         }
-        Ok(TokioIo::new(hyper::upgrade::on(response).await?))
+        Ok(ByteStream::new(stream))
     }
+}
+
+async fn final_head(stream: &Exchange) -> Result<Head, Broken> {
+    loop {
+        if let Answer::Final { head, .. } = stream.answer().await? {
+            return Ok(head);
+        }
+    }
+}
+
+fn reason(answer: &Head) -> Option<Reason> {
+    Reason::from_value(answer.get(mesh1::ERROR.as_bytes())?)
 }
 
 /// What a sidecar says of a client that asks whether it would be let in.
@@ -369,8 +348,7 @@ pub enum ProbeAnswer {
 }
 
 fn probe_request(port: u16) -> Request<Body> {
-    let body = Empty::new().map_err(|never| match never {}).boxed();
-    let mut request = Request::new(body);
+    let mut request = Request::new(Body::empty());
     *request.method_mut() = Method::OPTIONS;
     *request.uri_mut() = http::Uri::from_static("http://mesh.probe/");
     let headers = request.headers_mut();
@@ -379,32 +357,21 @@ fn probe_request(port: u16) -> Request<Body> {
     request
 }
 
-fn connect_request(port: u16) -> Request<Body> {
-    let body = Empty::new().map_err(|never| match never {}).boxed();
-    let mut request = Request::new(body);
-    *request.method_mut() = Method::CONNECT;
-    *request.uri_mut() = http::Uri::from_static("mesh.tcp:0");
-    let headers = request.headers_mut();
-    headers.insert(mesh1::PORT, HeaderValue::from(port));
-    headers.insert(mesh1::PROTO, Carried::Tcp.header());
-    request
+fn connect_head(port: u16) -> Result<Head, mesh_http::head::Invalid> {
+    let mut head = Head::request("CONNECT", "mesh.tcp:0", "")?;
+    let port = port.to_string();
+    head.push(mesh1::PORT.as_bytes(), port.as_bytes())?;
+    let proto = Carried::Tcp.header();
+    head.push(mesh1::PROTO.as_bytes(), proto.as_bytes())?;
+    Ok(head)
 }
 
 /// A request that got no answer.
 pub struct RequestError {
     /// What happened.
-    pub source: hyper::Error,
-    /// The request, if nothing of it was sent: it may go elsewhere.
+    pub source: Broken,
+    /// The request, if nobody has received it: it may go elsewhere.
     pub unsent: Option<Box<Request<Body>>>,
-}
-
-impl RequestError {
-    fn new(source: hyper::Error, unsent: Option<Request<Body>>) -> Self {
-        Self {
-            source,
-            unsent: unsent.map(Box::new),
-        }
-    }
 }
 
 impl fmt::Debug for RequestError {
@@ -431,9 +398,9 @@ impl StdError for RequestError {
 /// A TCP stream that was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The connection failed.
-    #[error("the connection failed: {0}")]
-    Http2(#[from] hyper::Error),
+    /// The stream broke off.
+    #[error("the stream broke off: {0}")]
+    Broken(Broken),
     /// The sidecar refused, and perhaps said why.
     #[error("the peer refused: {}", .0.map_or("without a reason", Reason::as_str))]
     Refused(Option<Reason>),

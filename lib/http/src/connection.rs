@@ -1,4 +1,4 @@
-//! One connection of either version, in either role.
+//! One connection of either version, in either role, or of no HTTP at all.
 
 use std::{sync::Arc, time::Instant};
 
@@ -8,6 +8,7 @@ use crate::{
     h1, h2,
     head::Head,
     limits::Limits,
+    raw,
 };
 
 /// The protocol's state of one connection, without its socket.
@@ -30,13 +31,10 @@ use crate::{
 pub struct Connection(Inner);
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are many idle HTTP/1 connections and few HTTP/2 ones"
-)]
 enum Inner {
     Http1(h1::Connection),
     Http2(Box<h2::Connection>),
+    Raw(raw::Connection),
 }
 
 /// Calls the same method of whichever version it is.
@@ -45,6 +43,7 @@ macro_rules! either {
         match $self {
             Inner::Http1($connection) => $call,
             Inner::Http2($connection) => $call,
+            Inner::Raw($connection) => $call,
         }
     };
 }
@@ -64,6 +63,16 @@ impl Connection {
             role, limits, now,
         ))))
     }
+
+    /// Bytes of any other protocol: one stream, [`RAW`](Self::RAW), that is open
+    /// from the beginning and has no head.
+    #[must_use]
+    pub fn raw(limits: Arc<Limits>) -> Self {
+        Self(Inner::Raw(raw::Connection::new(limits)))
+    }
+
+    /// The stream of a connection that is [`raw`](Self::raw).
+    pub const RAW: StreamId = raw::STREAM;
 
     /// Whether this is HTTP/2.
     #[must_use]
@@ -248,6 +257,7 @@ impl Connection {
         match &mut self.0 {
             Inner::Http1(it) => it.reset(now, stream),
             Inner::Http2(it) => it.reset(now, stream, code),
+            Inner::Raw(it) => it.reset(now, stream),
         }
     }
 
@@ -263,6 +273,7 @@ impl Connection {
         match &mut self.0 {
             Inner::Http1(it) => it.grow_window(stream, window as usize),
             Inner::Http2(it) => it.grow_window(stream, window),
+            Inner::Raw(it) => it.grow_window(stream, window as usize),
         }
     }
 
@@ -270,7 +281,7 @@ impl Connection {
     /// we have read it.
     pub fn grow_connection_window(&mut self, window: u32) {
         match &mut self.0 {
-            Inner::Http1(_) => {}
+            Inner::Http1(_) | Inner::Raw(_) => {}
             Inner::Http2(it) => it.grow_connection_window(window),
         }
     }
@@ -285,7 +296,7 @@ impl Connection {
     /// [`Event::Pong`].
     pub fn ping(&mut self, payload: u64) {
         match &mut self.0 {
-            Inner::Http1(_) => {}
+            Inner::Http1(_) | Inner::Raw(_) => {}
             Inner::Http2(it) => it.ping(payload),
         }
     }

@@ -19,3 +19,4 @@ mod h2;
 pub mod head;
 pub mod limits;
 mod output;
+mod raw;

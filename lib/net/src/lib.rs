@@ -9,6 +9,7 @@
 //! [`original::original_destination`], [`replay::Replay`], [`copy::copy`].
 
 pub mod accept;
+pub mod ahead;
 pub mod copy;
 pub mod listen;
 pub mod original;

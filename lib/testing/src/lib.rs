@@ -1,5 +1,5 @@
-//! What the tests of several crates need. Only ever a dev-dependency: it panics
-//! on every surprise.
+//! What the tests of several crates, and the bench, need. Else only ever a
+//! dev-dependency: it panics on every surprise.
 //!
 //! Main type: [`ca::TestRoot`], a root of trust that issues good certificates,
 //! and bad ones on request; [`dns::TestDns`], a name server that says what it is

@@ -137,10 +137,14 @@ impl Reason {
     /// What `headers` say; none if they say nothing, or nothing known.
     #[must_use]
     pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let value = single(headers, ERROR)?;
-        Self::ALL
-            .into_iter()
-            .find(|reason| reason.as_str() == value)
+        Self::from_value(single(headers, ERROR)?.as_bytes())
+    }
+
+    /// What a header's value says; none if it is nothing known.
+    #[must_use]
+    pub fn from_value(value: &[u8]) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|reason| reason.as_str().as_bytes() == value)
     }
 
     /// The status of the refusal.

@@ -8,8 +8,7 @@ use http::{
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use hyper::body::Incoming;
-use mesh_dataplane::peer::Body;
+use mesh_dataplane::message::{Body, Incoming};
 use mesh_wire::{
     forward::{strip_hop_by_hop, strip_mesh},
     mesh1::{CLIENT_ID, Carried, Reason},
@@ -20,10 +19,7 @@ use super::{
     Inbound, direct,
     permit::{Caller, RequestPermit},
 };
-use crate::{
-    body::{answer as our_answer, pass},
-    metrics::BackendLabels,
-};
+use crate::{body::answer as our_answer, metrics::BackendLabels, plain};
 
 /// Passes on the request of a verified peer, and says who it is.
 ///
@@ -46,18 +42,17 @@ pub(super) async fn answer_peer(
         Carried::Http2 => Version::HTTP_2,
         Carried::Http1 | Carried::Tcp | Carried::Connect | Carried::Probe => Version::HTTP_11,
     };
-    let request = Request::from_parts(head, pass(body));
+    let request = Request::from_parts(head, Body::Incoming(body));
     let answering = inbound.application.request(server, request);
     let answer = permit.hold(answering).await.ok_or(Reason::BrokenOff)?;
     let response = match answer {
         Ok(response) => response,
-        Err(error) if error.is_connect() => {
-            debug!(%server, %error, "application");
-            return Err(Reason::ConnectFailed);
-        }
         Err(error) => {
             debug!(%server, %error, "application");
-            return Err(Reason::BrokenOff);
+            return Err(match error {
+                plain::Error::Connect(_) => Reason::ConnectFailed,
+                plain::Error::Broken(_) => Reason::BrokenOff,
+            });
         }
     };
     inbound.metrics.answered(&client.labels, response.status());
@@ -93,7 +88,7 @@ pub(super) async fn answer_unmeshed(
         return our_answer(StatusCode::BAD_REQUEST, "the request is malformed");
     }
     head.version = version;
-    let request = Request::from_parts(head, pass(body));
+    let request = Request::from_parts(head, Body::Incoming(body));
     let answering = inbound.application.request(server, request);
     let response = match permit.hold(answering).await {
         Some(Ok(response)) => clean_answer(response).map(|body| permit.watch(body)),
@@ -140,5 +135,5 @@ fn clean_answer(response: Response<Incoming>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     strip_hop_by_hop(&mut head.headers);
     strip_mesh(&mut head.headers);
-    Response::from_parts(head, pass(body))
+    Response::from_parts(head, Body::Incoming(body))
 }

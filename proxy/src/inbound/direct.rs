@@ -4,14 +4,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use mesh_core::{identity::SpiffeId, inbound::Refusal};
-use mesh_dataplane::peer::Body;
-use mesh_net::copy::{Copied, copy};
+use mesh_dataplane::message::{self, Body, Incoming, Tunnel};
+use mesh_drive::conduit;
 use mesh_wire::mesh1::{self, Carried, Reason};
-use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
@@ -102,7 +98,7 @@ async fn lead(
     } = admitted;
     let is_connect = request.method() == Method::CONNECT;
     match carried {
-        Carried::Tcp if is_connect => tcp(inbound, client, tasks, permit, server, request).await,
+        Carried::Tcp if is_connect => tcp(inbound, client, tasks, permit, server).await,
         Carried::Http1 | Carried::Http2 if !is_connect => {
             let permit = RequestPermit::Watched(permit);
             application::answer_peer(inbound, client, permit, server, carried, request).await
@@ -116,7 +112,7 @@ async fn lead(
 
 /// Tells a client that only asks that it would be let in.
 fn would_admit() -> Response<Body> {
-    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed());
+    let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
         .headers_mut()
@@ -129,41 +125,29 @@ async fn tcp(
     inbound: &Inbound,
     client: &Client,
     tasks: &TaskTracker,
-    mut permit: Permit,
+    permit: Permit,
     server: SocketAddr,
-    mut request: Request<Incoming>,
 ) -> Result<Response<Body>, Reason> {
-    let mut server = mesh_net::socket::connect(server, plain::CONNECT)
+    let socket = mesh_net::socket::connect(server, plain::CONNECT)
         .await
         .map_err(|error| {
             debug!(%server, %error, "application");
             Reason::ConnectFailed
         })?;
     inbound.metrics.carried(&client.labels);
-    let upgrade = hyper::upgrade::on(&mut request);
+    let (server, life) = conduit::bytes(socket, message::limits());
+    // It ends with the stream that it is joined to.
+    tasks.spawn(life);
     let mut line = Line::stream("inbound", client.id.as_uri(), Went::default());
-    tasks.spawn(async move {
-        tokio::select! {
-            result = carry(upgrade, &mut server) => {
-                if let (Some(line), Ok(copied)) = (&mut line, &result) {
-                    line.carried(copied);
-                }
-                debug!(?result, "stream ended");
+    Ok(Response::new(Body::Tunnel(Tunnel {
+        server,
+        watch: permit.watch(),
+        over: Box::new(move |carried| {
+            if let Some(line) = &mut line {
+                line.carried(carried);
             }
-            () = permit.withdrawn() => debug!("stream cut: its policy was withdrawn"),
-        }
-    });
-    Ok(Response::new(
-        Empty::new().map_err(|never| match never {}).boxed(),
-    ))
-}
-
-async fn carry(
-    upgrade: hyper::upgrade::OnUpgrade,
-    server: &mut TcpStream,
-) -> anyhow::Result<Copied> {
-    let mut stream = TokioIo::new(upgrade.await?);
-    Ok(copy(&mut stream, server).await?)
+        }),
+    })))
 }
 
 impl Declined {

@@ -1,24 +1,15 @@
 //! Policy of now, and of later: a client that is let in stays in for as long
 //! as it would be let in again.
 
-use std::{
-    future::Future,
-    net::IpAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{future::Future, net::IpAddr, sync::Arc};
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt as _;
+use http_body::Body as _;
 use mesh_core::{
     authorization::{Client, Rule},
     identity::SpiffeId,
     inbound::{Admission, Refusal},
 };
-use mesh_dataplane::peer::{Body, BoxError};
-use pin_project_lite::pin_project;
+use mesh_dataplane::message::{Body, Watch};
 use tracing::info;
 
 use super::Inbound;
@@ -128,8 +119,9 @@ impl Permit {
         }
     }
 
-    fn is_withdrawn(&mut self) -> bool {
-        self.policy.has_changed().unwrap_or(false) && !self.still_holds()
+    /// Ends when policy would no longer let the caller in.
+    pub(super) fn watch(mut self) -> Watch {
+        Box::pin(async move { self.withdrawn().await })
     }
 
     fn still_holds(&mut self) -> bool {
@@ -158,62 +150,11 @@ impl RequestPermit {
 
     /// `body`, broken off when the permit is withdrawn.
     pub(super) fn watch(self, body: Body) -> Body {
-        match self {
-            Self::Watched(permit) if !body.is_end_stream() => Watched {
-                inner: body,
-                permit,
-                withdrawal: None,
+        match (self, body) {
+            (Self::Watched(permit), Body::Incoming(incoming)) if !incoming.is_end_stream() => {
+                Body::Incoming(incoming.watched(permit.watch()))
             }
-            .boxed(),
-            Self::Watched(_) | Self::Probe => body,
+            (Self::Watched(_) | Self::Probe, body) => body,
         }
     }
 }
-
-type Withdrawal = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
-
-pin_project! {
-    /// A body under a permit.
-    struct Watched {
-        #[pin]
-        inner: Body,
-        permit: Permit,
-        // Only a body that has to be waited for needs to be woken.
-        withdrawal: Option<Withdrawal>,
-    }
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.project();
-        if this.permit.is_withdrawn() {
-            return Poll::Ready(Some(Err(WITHDRAWN.into())));
-        }
-        if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
-            return Poll::Ready(frame);
-        }
-        let permit = &*this.permit;
-        let withdrawal = this.withdrawal.get_or_insert_with(|| {
-            let mut permit = permit.clone();
-            Box::pin(async move { permit.withdrawn().await })
-        });
-        ready!(withdrawal.as_mut().poll(cx));
-        Poll::Ready(Some(Err(WITHDRAWN.into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-const WITHDRAWN: &str = "the policy that admitted the client was withdrawn";

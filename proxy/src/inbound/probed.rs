@@ -56,7 +56,7 @@ async fn who_asks_is_told_and_the_application_hears_nothing() {
         address: PeerAddress::Direct(address),
         identity: id(WEB).into(),
     };
-    let mut connection = Peers::new(tls, tunnels).connection(&peer).await.unwrap();
+    let connection = Peers::new(tls, tunnels).connection(&peer).await.unwrap();
     assert_eq!(connection.probe(port).await.unwrap(), ProbeAnswer::Admitted);
     // One that is not exported to west, and one that is the sidecar's own.
     for port in [port ^ 1, 4143] {

@@ -1,15 +1,14 @@
 //! A sidecar of east over loopback, an application behind it, and callers.
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::body::Incoming;
+use http_body_util::BodyExt as _;
 use mesh_core::{
     authorization::{Clients, DefaultPolicy, Origin, Rule},
     identity::TrustDomain,
 };
 use mesh_dataplane::{
-    peer::{Body, Peer, PeerAddress, PeerConnection, Peers, StreamError},
+    message::Body,
+    peer::{Peer, PeerAddress, PeerConnection, Peers, StreamError},
     resolve::Resolver,
     tunnel::Tunnels,
 };
@@ -194,13 +193,10 @@ fn named(caller: &str) -> Vec<Rule> {
 }
 
 async fn get(peer: &mut PeerConnection, port: u16, path: &str) -> Response<Incoming> {
-    let body: Body = Empty::<Bytes>::new()
-        .map_err(|never| match never {})
-        .boxed();
     let request = Request::get(format!("http://web{path}"))
         .version(http::Version::HTTP_2)
         .header(mesh1::PROTO, Carried::Http1.header())
-        .body(body)
+        .body(Body::empty())
         .unwrap();
     peer.request(port, request).await.unwrap()
 }

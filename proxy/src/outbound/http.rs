@@ -11,8 +11,7 @@ use std::{
 };
 
 use http::{Method, Request, Response, StatusCode, request::Parts};
-use hyper::body::Incoming;
-use mesh_dataplane::peer::Body;
+use mesh_dataplane::message::{Body, Incoming};
 use tokio::time::{sleep, timeout};
 
 use self::{

@@ -13,7 +13,7 @@ use http::{
 use mesh_core::route::{
     Action, Choice, Forward, HttpRoutes, Picked, filter::HeaderChanges, matching::RequestHead,
 };
-use mesh_dataplane::peer::Body;
+use mesh_dataplane::message::Body;
 
 use super::{
     balancer::{Choosy, EndpointState, Tried},

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use mesh_net::{copy::copy, replay::Replay};
+use mesh_net::replay::Replay;
 use tokio::net::TcpStream;
 use tracing::debug;
 
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     access::{Line, Went},
+    opaque::{self, Opaque},
     plain,
 };
 
@@ -22,7 +23,7 @@ const ATTEMPTS: usize = 5;
 /// Carries `client` to an endpoint of `target`.
 pub(super) async fn carry(
     outbound: &Arc<Outbound>,
-    mut client: Replay<TcpStream>,
+    client: Replay<TcpStream>,
     target: &Target,
 ) -> Result<(), Ended> {
     let mut tried = Tried::default();
@@ -38,27 +39,20 @@ pub(super) async fn carry(
             outbound.metrics.carried(&labels);
             let went = Went::out(&labels, endpoint.endpoint());
             let mut line = went.and_then(|went| Line::stream("outbound", "", went));
-            let copied = match server {
-                Server::Mesh(mut server) => copy(&mut client, &mut server).await,
-                Server::Plain(mut server) => copy(&mut client, &mut server).await,
-            };
-            if let (Some(line), Ok(copied)) = (&mut line, &copied) {
-                line.carried(copied);
+            let carried = opaque::join(Opaque::of(client), server).await;
+            let carried = carried.map_err(Ended::Broken)?;
+            if let Some(line) = &mut line {
+                line.carried(carried);
             }
-            return copied.map(drop).map_err(Ended::Io);
+            return Ok(());
         }
         tried.add(endpoint.clone());
     }
     Err(Ended::NoEndpoint)
 }
 
-enum Server {
-    Mesh(mesh_dataplane::peer::PeerStream),
-    Plain(TcpStream),
-}
-
 /// A connection to the endpoint; none, noted and counted, if there is none.
-async fn connect(outbound: &Arc<Outbound>, state: &Arc<EndpointState>) -> Option<Server> {
+async fn connect(outbound: &Arc<Outbound>, state: &Arc<EndpointState>) -> Option<Opaque> {
     // Latency is the endpoint's, not that of the way being opened.
     let mut start = Instant::now();
     let endpoint = state.endpoint();
@@ -68,7 +62,7 @@ async fn connect(outbound: &Arc<Outbound>, state: &Arc<EndpointState>) -> Option
     };
     let server = match outbound.peer(endpoint) {
         Way::Plain(address) => match mesh_net::socket::connect(address, plain::CONNECT).await {
-            Ok(stream) => Server::Plain(stream),
+            Ok(stream) => Opaque::of(stream),
             Err(error) => {
                 debug!(%address, %error, "endpoint");
                 failed("unreachable");
@@ -76,10 +70,10 @@ async fn connect(outbound: &Arc<Outbound>, state: &Arc<EndpointState>) -> Option
             }
         },
         Way::Mesh(peer) => {
-            let mut connection = outbound.connect(state, peer).await.ok()?;
+            let connection = outbound.connect(state, peer).await.ok()?;
             start = Instant::now();
             match connection.tcp(endpoint.address.port()).await {
-                Ok(stream) => Server::Mesh(stream),
+                Ok(stream) => Opaque::on(stream),
                 Err(error) => {
                     debug!(%error, "endpoint");
                     failed("refused");

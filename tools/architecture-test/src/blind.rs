@@ -9,6 +9,7 @@ use crate::files::sources;
 const INNER_CLIENTS: &[&str] = &[
     "hyper",
     "hyper-util",
+    "mesh-drive",
     "mesh-http",
     "mesh-proxy",
     "reqwest",

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::client::conn::http2::SendRequest;
 use mesh_core::{endpoint::EndpointId, identities::Identities, link::Gateway};
+use mesh_drive::conduit::Conduit;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{Body, Peer, PeerAddress};
+use super::{Peer, PeerAddress};
 use crate::{trust::Leaving, tunnel::Outer};
 
 /// A connection that nobody used for so long is closed.
@@ -19,23 +19,76 @@ const SWEEP: Duration = Duration::from_secs(30);
 /// Connections in the pool; of more, the one that was used longest ago goes.
 const MOST: usize = 4096;
 
-/// The connection to one peer, if there is one.
-pub(super) type Slot = Arc<AsyncMutex<Option<Open>>>;
+/// Connections to one peer; one more is opened when all have as many streams as
+/// they may.
+const MOST_TO_ONE: usize = 8;
+
+/// The connections to one peer.
+pub(super) type Slot = Arc<AsyncMutex<Connections>>;
+
+/// Connections to one peer, in the order in which they were opened.
+#[derive(Default)]
+pub(super) struct Connections(Vec<Open>);
+
+impl Connections {
+    /// One that takes one more request.
+    pub(super) fn free(&self) -> Option<Arc<Kept>> {
+        let takes = |open: &&Open| open.takes_requests() && open.connection.0.can_open();
+        self.0
+            .iter()
+            .find(takes)
+            .map(|open| open.connection.clone())
+    }
+
+    /// One that would take requests if it had room, when there are so many of
+    /// them that another one would not help.
+    pub(super) fn crowded(&self) -> Option<Arc<Kept>> {
+        let mut open = self.0.iter().filter(|open| open.takes_requests());
+        let first = open.next()?;
+        (open.count() + 1 >= MOST_TO_ONE).then(|| first.connection.clone())
+    }
+
+    /// Adds one. Those that take nothing any more are let go.
+    pub(super) fn add(&mut self, open: Open) -> Arc<Kept> {
+        self.0.retain(Open::takes_requests);
+        let connection = open.connection.clone();
+        self.0.push(open);
+        connection
+    }
+}
+
+/// A connection for as long as anybody may send requests on it; then it finishes
+/// what it has, and ends.
+pub(super) struct Kept(pub(super) Conduit);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.shutdown();
+    }
+}
 
 /// A connection that was opened.
 pub(super) struct Open {
-    pub(super) sender: SendRequest<Body>,
+    connection: Arc<Kept>,
     /// Set when the peer is not trusted as it was.
-    pub(super) leaving: Leaving,
+    leaving: Leaving,
     /// The connection to a gateway that carries it, if any does.
-    pub(super) outer: Option<Outer>,
+    outer: Option<Outer>,
 }
 
 impl Open {
+    pub(super) fn new(connection: Conduit, leaving: Leaving, outer: Option<Outer>) -> Self {
+        Self {
+            connection: Arc::new(Kept(connection)),
+            leaving,
+            outer,
+        }
+    }
+
     /// Whether new requests may go here. One that was sent away, or whose
     /// gateway is going, finishes what it has.
-    pub(super) fn takes_requests(&self) -> bool {
-        let leaves = self.sender.is_closed() || self.leaving.is_set();
+    fn takes_requests(&self) -> bool {
+        let leaves = !self.connection.0.is_open() || self.leaving.is_set();
         !leaves && !self.outer.as_ref().is_some_and(Outer::is_closing)
     }
 }

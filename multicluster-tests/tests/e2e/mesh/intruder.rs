@@ -3,9 +3,7 @@
 
 use std::{fs::File, net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use bytes::Bytes;
 use http::{Request, Response, Version};
-use http_body_util::{BodyExt as _, Empty};
 use mesh_core::{
     destination::{Destination, Endpoint},
     endpoint::EndpointId,
@@ -17,7 +15,8 @@ use mesh_dataplane::{
     control::{ControlPlane, WorkloadConfig},
     health::IdentityHealth,
     links::watch_links,
-    peer::{Body, Peer, PeerAddress, PeerConnection, Peers},
+    message::Body,
+    peer::{Peer, PeerAddress, PeerConnection, Peers},
     tunnel::{Target, Tunnels},
 };
 use mesh_lab::network::node_namespace;
@@ -187,13 +186,10 @@ pub(super) async fn knock(tls: &Tls, link: &Link, target: Target) -> std::io::Re
 
 /// A request without a body, as a sidecar sends it.
 pub(super) fn request() -> Request<Body> {
-    let body = Empty::<Bytes>::new()
-        .map_err(|never| match never {})
-        .boxed();
     Request::get("http://web/")
         .version(Version::HTTP_2)
         .header(mesh1::PROTO, Carried::Http1.header())
-        .body(body)
+        .body(Body::empty())
         .expect("a request")
 }
 

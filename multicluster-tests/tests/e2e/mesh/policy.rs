@@ -159,7 +159,7 @@ fn watch_it_end(shared: &Shared, go: &mpsc::Sender<()>) {
     let address = cluster_ip(shared, "shop", "guarded-east");
     intrude(shared, async |intruder| {
         let endpoints = intruder.endpoints(&address, 9090).await;
-        let mut peer = intruder.peer(endpoints.first().expect("its pod")).await;
+        let peer = intruder.peer(endpoints.first().expect("its pod")).await;
         let mut stream = peer.tcp(9090).await.expect("a stream");
         stream.write_all(b"ahoy\n").await.expect("sent");
         // A line about the server comes first.

@@ -79,7 +79,7 @@ fn an_unexported_port_of_an_exported_pod_is_refused() {
     intrude(&shared, async |intruder| {
         let endpoints = intruder.endpoints(&web, 80).await;
         let endpoint = endpoints.first().expect("web's pod");
-        let mut peer = intruder.peer(endpoint).await;
+        let peer = intruder.peer(endpoint).await;
         let exported = peer.request(endpoint.address.port(), request()).await;
         assert_eq!(told(&exported.unwrap()), (200, None));
         for port in UNEXPORTED {

@@ -8,8 +8,10 @@ use std::{
 };
 
 use http::{Request, Response, Uri, Version, request::Parts, uri::Authority};
-use hyper::body::Incoming;
-use mesh_dataplane::peer::{Body, Peer};
+use mesh_dataplane::{
+    message::{Body, Incoming},
+    peer::Peer,
+};
 use mesh_wire::{
     forward::{strip_hop_by_hop, strip_mesh},
     mesh1::Reason,
@@ -21,7 +23,10 @@ use super::super::{
     balancer::EndpointState,
     route::{Changes, Sending},
 };
-use crate::body::{answer as our_answer, clone_head, pass};
+use crate::{
+    body::{answer as our_answer, clone_head},
+    plain,
+};
 
 /// Why there is no answer.
 pub(super) enum Failed {
@@ -83,7 +88,7 @@ fn incoming(response: Response<Incoming>) -> Response<Body> {
     strip_hop_by_hop(&mut head.headers);
     strip_mesh(&mut head.headers);
     head.version = Version::HTTP_11;
-    Response::from_parts(head, pass(body))
+    Response::from_parts(head, Body::Incoming(body))
 }
 
 /// An answer, and how long it took once the way was open: latency is the
@@ -107,10 +112,9 @@ impl Attempt<'_> {
         let sent = self.outbound.plain.request(address, request).await;
         let response = sent.map_err(|error| {
             debug!(%address, %error, "endpoint");
-            if error.is_connect() {
-                self.unsent("unreachable", None)
-            } else {
-                self.broken("the endpoint broke off")
+            match error {
+                plain::Error::Connect(_) => self.unsent("unreachable", None),
+                plain::Error::Broken(_) => self.broken("the endpoint broke off"),
             }
         })?;
         Ok((response, start.elapsed()))
@@ -118,7 +122,7 @@ impl Attempt<'_> {
 
     async fn mesh(&self, peer: Peer, mut request: Request<Body>) -> Result<Timed, Failed> {
         address_as_mesh(&mut request);
-        let mut connection = match self.outbound.connect(self.endpoint, peer).await {
+        let connection = match self.outbound.connect(self.endpoint, peer).await {
             Ok(connection) => connection,
             Err(error) => {
                 return Err(Failed::Unsent {

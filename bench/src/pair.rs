@@ -1,0 +1,381 @@
+//! Two proxies of one subject, with everything around them: namespaces, back
+//! end, and for ours a control plane.
+
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use mesh_core::ports;
+
+use crate::{
+    backend::{BYTES_PORT, Backend, HTTP_PORT},
+    capture::{self, Capture},
+    control::{ControlPlane, Root, write_workload},
+    interrupt,
+    load::{
+        bulk::{self, Direction},
+        carrier::Version,
+        closed::{self, Plan},
+        requests::Kind,
+        window::Window,
+    },
+    namespace::{
+        B, LOAD_CORE, Namespace, PROXY_CORE, SERVICE, Site, forget_closed_connections, pin,
+    },
+    peers::{self, Side},
+    pki::{CLIENT, SERVER},
+    process::Program,
+    subject::Subject,
+};
+
+/// The user of sidecars, whose connections are not redirected.
+const PROXY_USER: u32 = 2102;
+/// How long a pair may take until it answers.
+const START: Duration = Duration::from_secs(20);
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What all pairs share.
+pub(crate) struct Surroundings {
+    pub(crate) root: Root,
+    /// `mesh-proxy` and `mesh-redirect`, where any user can run them.
+    pub(crate) programs: PathBuf,
+    /// How they were built.
+    pub(crate) profile: String,
+    /// Other proxies' programs.
+    pub(crate) peers: Option<PathBuf>,
+    /// For configurations and logs.
+    pub(crate) folder: PathBuf,
+}
+
+/// How many threads each proxy has, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Workers {
+    pub(crate) count: usize,
+    pub(crate) cores: &'static [usize],
+}
+
+/// As nearly everything is measured.
+pub(crate) const ONE_WORKER: Workers = Workers {
+    count: 1,
+    cores: &[PROXY_CORE],
+};
+
+/// A running pair. Fields are dropped in order: programs first.
+pub(crate) struct Pair {
+    pub(crate) subject: Subject,
+    /// None of `Direct`.
+    pub(crate) proxies: Option<Proxies>,
+    _control: Vec<ControlPlane>,
+    backend: Backend,
+    /// What was seen to be encrypted.
+    verified: HashSet<&'static str>,
+    site: Site,
+}
+
+pub(crate) struct Proxies {
+    pub(crate) a: Program,
+    pub(crate) b: Program,
+}
+
+impl Proxies {
+    /// All processes of both.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        [self.a.pids(), self.b.pids()].concat()
+    }
+}
+
+impl Pair {
+    /// Starts everything, and returns once a request is answered.
+    ///
+    /// # Errors
+    /// If something does not start or does not answer.
+    pub(crate) fn start(cx: &Surroundings, subject: Subject, workers: Workers) -> Result<Self> {
+        Self::try_start(cx, subject, workers).with_context(|| format!("{subject} does not start"))
+    }
+
+    fn try_start(cx: &Surroundings, subject: Subject, workers: Workers) -> Result<Self> {
+        let site = Site::new(subject.as_str())?;
+        let backend = Backend::start(&site.b)?;
+        let mut control = Vec::new();
+        let proxies = match subject {
+            Subject::Direct => None,
+            Subject::Mesh => {
+                redirect(cx, &site)?;
+                for namespace in [&site.a, &site.b] {
+                    control.push(ControlPlane::start(namespace, &cx.root)?);
+                }
+                Some(Proxies {
+                    a: sidecar(cx, &site.a, "a", workers)?,
+                    b: sidecar(cx, &site.b, "b", workers)?,
+                })
+            }
+            Subject::Haproxy | Subject::Envoy | Subject::Nginx => Some(Proxies {
+                b: peer(cx, subject, &site.b, Side::B, workers)?,
+                a: peer(cx, subject, &site.a, Side::A, workers)?,
+            }),
+        };
+        let mut pair = Self {
+            subject,
+            proxies,
+            _control: control,
+            backend,
+            verified: HashSet::new(),
+            site,
+        };
+        pair.until_it_answers()?;
+        Ok(pair)
+    }
+
+    /// Where a client sends such requests.
+    pub(crate) fn http(&self, version: Version, kind: Kind) -> SocketAddr {
+        let port = match (version, kind) {
+            (_, Kind::Grpc(_)) => peers::GRPC,
+            (Version::Http1, _) => peers::HTTP1,
+            (Version::Http2, _) => peers::HTTP2,
+        };
+        match self.subject {
+            Subject::Direct => (B, HTTP_PORT).into(),
+            Subject::Mesh => (SERVICE, HTTP_PORT).into(),
+            Subject::Haproxy | Subject::Envoy | Subject::Nginx => {
+                (Ipv4Addr::LOCALHOST, port).into()
+            }
+        }
+    }
+
+    /// Where a client sends bytes.
+    pub(crate) fn bytes(&self) -> SocketAddr {
+        match self.subject {
+            Subject::Direct => (B, BYTES_PORT).into(),
+            Subject::Mesh => (SERVICE, BYTES_PORT).into(),
+            _ => (Ipv4Addr::LOCALHOST, peers::BYTES).into(),
+        }
+    }
+
+    /// Where B takes HTTP/2 or `mesh/1` inside mutual TLS, and its ALPN.
+    pub(crate) fn tls(&self) -> (SocketAddr, &'static [u8]) {
+        match self.subject {
+            Subject::Mesh => ((B, ports::INBOUND).into(), mesh_tls::ALPN_MESH),
+            _ => ((B, peers::TLS + peers::HTTP2).into(), b"h2"),
+        }
+    }
+
+    /// The processes of both proxies; none without proxies.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.proxies.as_ref().map_or_else(Vec::new, Proxies::pids)
+    }
+
+    /// Runs a client: on a thread of its own in A's namespace, on the load's
+    /// core.
+    ///
+    /// # Errors
+    /// If the client fails, the back end saw something wrong, or a proxy ended.
+    pub(crate) fn client<T: Send>(
+        &mut self,
+        client: impl FnOnce() -> Result<T> + Send,
+    ) -> Result<T> {
+        let outcome = self.site.a.enter(|| {
+            pin(&[LOAD_CORE])?;
+            client()
+        })?;
+        if let Some(proxies) = &mut self.proxies {
+            proxies.a.check()?;
+            proxies.b.check()?;
+        }
+        self.backend.check()?;
+        outcome
+    }
+
+    /// Runs requests for `length`, after a warm-up.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client), or if they did not cross the link.
+    pub(crate) fn closed(&mut self, plan: &Plan, length: Duration) -> Result<closed::Done> {
+        let pids = self.pids();
+        let done = self.client(|| closed::run(plan, Window::new(&pids, length / 5, length)))?;
+        let each = (plan.kind.sent() + plan.kind.received()) as u64;
+        let under_way = (plan.connections * plan.streams) as u64;
+        crossed(done.used.link, done.requests * each, under_way * each)?;
+        Ok(done)
+    }
+
+    /// Looks at the link while requests of this kind are carried, once for each
+    /// kind; true if that was now.
+    ///
+    /// # Errors
+    /// If they can be read there, or do not cross it.
+    pub(crate) fn verify(&mut self, version: Version, kind: Kind) -> Result<bool> {
+        let what = match (version, kind) {
+            (_, Kind::Grpc(_)) => "grpc",
+            (Version::Http1, _) => "http1",
+            (Version::Http2, _) => "http2",
+        };
+        let address = self.http(version, kind);
+        // With something to be recognized in both directions.
+        let kind = match kind {
+            Kind::Get(size) => Kind::Post(size),
+            Kind::Post(_) | Kind::Grpc(_) => kind,
+        };
+        let plan = Plan {
+            address,
+            version,
+            kind,
+            connections: 4,
+            streams: 1,
+        };
+        self.watched(what, |pair| pair.closed(&plan, SHORT).map(drop))
+    }
+
+    /// The same for bytes.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub(crate) fn verify_bytes(&mut self) -> Result<bool> {
+        let address = self.bytes();
+        self.watched("bytes", |pair| {
+            for direction in [Direction::Down, Direction::Up] {
+                pair.client(|| bulk::run(address, direction, Window::new(&[], SHORT, SHORT)))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn watched(
+        &mut self,
+        what: &'static str,
+        act: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<bool> {
+        if self.verified.contains(what) {
+            return Ok(false);
+        }
+        let capture = Capture::start(&self.site.a)?;
+        act(self).with_context(|| format!("{what} does not get through; {}", self.said()))?;
+        capture::check(capture.stop()?, self.proxies.is_some()).with_context(|| what)?;
+        self.verified.insert(what);
+        Ok(true)
+    }
+
+    fn until_it_answers(&mut self) -> Result<()> {
+        let plan = Plan {
+            address: self.http(Version::Http1, Kind::Get(1024)),
+            version: Version::Http1,
+            kind: Kind::Get(1024),
+            connections: 1,
+            streams: 1,
+        };
+        let deadline = Instant::now() + START;
+        loop {
+            interrupt::check()?;
+            let pids = self.pids();
+            let window = || Window::new(&pids, Duration::ZERO, Duration::from_millis(1));
+            match self.client(|| closed::run(&plan, window())) {
+                Ok(_) => return Ok(()),
+                Err(error) if Instant::now() > deadline => bail!("{error:#}\n{}", self.said()),
+                Err(_) => {}
+            }
+            if let Some(proxies) = &mut self.proxies {
+                proxies.a.check()?;
+                proxies.b.check()?;
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
+
+    /// What the proxies said last.
+    fn said(&self) -> String {
+        self.proxies.as_ref().map_or_else(String::new, |proxies| {
+            format!(
+                "A: {}\nB: {}",
+                proxies.a.last_words(),
+                proxies.b.last_words()
+            )
+        })
+    }
+}
+
+/// Of a run that only shows that something works.
+const SHORT: Duration = Duration::from_millis(150);
+
+/// Checks that bytes crossed the link, but for those that were `under_way` when
+/// the interval began: they may have crossed before.
+///
+/// # Errors
+/// If fewer crossed than were carried.
+pub(crate) fn crossed(link: u64, carried: u64, under_way: u64) -> Result<()> {
+    ensure!(
+        link + under_way >= carried,
+        "{carried} bytes were carried, and only {link} crossed the link"
+    );
+    Ok(())
+}
+
+/// Redirects the connections of both pods, as an injected pod does itself.
+fn redirect(cx: &Surroundings, site: &Site) -> Result<()> {
+    // Handshakes with B are measured without A.
+    let past_a = ["--skip-outbound-ports", &ports::INBOUND.to_string()];
+    for (namespace, flags) in [(&site.a, &past_a[..]), (&site.b, &[])] {
+        let mut command = Command::new(cx.programs.join("mesh-redirect"));
+        command.args(flags);
+        let output = namespace.enter(|| command.output())??;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "mesh-redirect: {}", said.trim());
+        namespace.enter(forget_closed_connections)??;
+    }
+    Ok(())
+}
+
+fn sidecar(
+    cx: &Surroundings,
+    namespace: &Namespace,
+    side: &str,
+    workers: Workers,
+) -> Result<Program> {
+    let (identity, address) = match side {
+        "a" => (CLIENT, crate::namespace::A),
+        _ => (SERVER, B),
+    };
+    let folder = cx.folder.join(format!("mesh-{side}"));
+    std::fs::create_dir_all(&folder)?;
+    write_workload(&cx.root, &folder, identity)?;
+    let mut command = Command::new(cx.programs.join("mesh-proxy"));
+    command
+        .env_clear()
+        .env("MESH_ROOTS_DIR", &folder)
+        .env("MESH_TOKEN_FILE", folder.join("token"))
+        .env("MESH_CONTROL_HOST", Ipv4Addr::LOCALHOST.to_string())
+        .env("MESH_POD_IP", address.to_string())
+        .env("MESH_POD_NAME", format!("{side}-0"))
+        .env("MESH_POD_NAMESPACE", "shop")
+        .env("MESH_WORKERS", workers.count.to_string())
+        .uid(PROXY_USER)
+        .gid(PROXY_USER);
+    Program::start(
+        namespace,
+        workers.cores,
+        command,
+        &log(&cx.folder, "mesh", side),
+    )
+}
+
+fn peer(
+    cx: &Surroundings,
+    subject: Subject,
+    namespace: &Namespace,
+    side: Side,
+    workers: Workers,
+) -> Result<Program> {
+    let programs = cx.peers.as_deref();
+    let programs = programs.context("tools/bench-peers says where it is: --peers FOLDER")?;
+    let command = peers::command(subject, side, workers.count, programs, &cx.folder)?;
+    let log = log(&cx.folder, subject.as_str(), side.as_str());
+    Program::start(namespace, workers.cores, command, &log)
+}
+
+fn log(folder: &Path, subject: &str, side: &str) -> PathBuf {
+    folder.join(format!("{subject}-{side}.log"))
+}

@@ -1,0 +1,194 @@
+//! Requests that come, and what is answered.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, combinators::BoxBody};
+use mesh_drive::{
+    conduit::{self, Ended, Version},
+    exchange::{Broken, Exchange, as_they_are},
+    socket::Socket,
+};
+use mesh_http::{fault::Code, head::Head};
+use mesh_runtime::Shutdown;
+use tracing::debug;
+
+use super::{Body, BoxError, Incoming, Tunnel, Watch, convert, limits, without_ours};
+
+/// Answers every request on `socket` with `answer`, until the connection ends.
+/// Once `shutdown` is signalled the client is told to go elsewhere, and what is
+/// under way is finished. A client that leaves ends its answers.
+pub async fn serve<IO, Answering>(
+    socket: IO,
+    version: Version,
+    shutdown: &Shutdown,
+    answer: impl Fn(Request<Incoming>) -> Answering + Send + Unpin,
+) -> Ended
+where
+    IO: Socket,
+    Answering: Future<Output = Response<Body>> + Send + 'static,
+{
+    let spoken = spoken(version);
+    let take = move |request: conduit::Request| {
+        let exchange = Arc::new(request.exchange);
+        match convert::request(&request.head, spoken) {
+            Ok(head) => {
+                let body = Incoming::new(exchange.clone(), &request.head, request.end);
+                let answering = answer(head.map(|()| body));
+                // It ends with its stream at the latest.
+                tokio::spawn(exchanged(exchange, answering));
+            }
+            Err(error) => {
+                debug!(%error, "a request that is none");
+                if let Ok(head) = Head::response(StatusCode::BAD_REQUEST.as_u16()) {
+                    // The client may be gone.
+                    let _ = exchange.send_head(&head, true);
+                }
+            }
+        }
+    };
+    let (connection, life) = conduit::serve(socket, version, limits(), take);
+    let mut life = pin!(life);
+    tokio::select! {
+        ended = &mut life => ended,
+        () = shutdown.signalled() => {
+            connection.shutdown();
+            life.await
+        }
+        () = silence(&connection, version) => {
+            debug!("the client gives no sign of life");
+            Ended::Dropped
+        }
+    }
+}
+
+/// How often a silent HTTP/2 client is asked for a sign of life, and how long
+/// that may take.
+const PING: Duration = Duration::from_secs(10);
+const PONG: Duration = Duration::from_secs(10);
+
+async fn silence(connection: &conduit::Conduit, version: Version) {
+    match version {
+        Version::Http1 => std::future::pending().await,
+        Version::Http2 => connection.silence(PING, PONG).await,
+    }
+}
+
+pub(super) const fn spoken(version: Version) -> http::Version {
+    match version {
+        Version::Http1 => http::Version::HTTP_11,
+        Version::Http2 => http::Version::HTTP_2,
+    }
+}
+
+/// One request's life: an answer, or the client's leaving.
+async fn exchanged(exchange: Arc<Exchange>, answering: impl Future<Output = Response<Body>>) {
+    let response = tokio::select! {
+        response = answering => response,
+        broken = exchange.gone() => return debug!(reason = broken.as_str(), "the client left"),
+    };
+    let (parts, body) = response.into_parts();
+    let head = match convert::head_of_response(&parts) {
+        Ok(head) => head,
+        Err(error) => return debug!(%error, "an answer that is none"),
+    };
+    let sent = match body {
+        Body::Whole(bytes) => whole(&exchange, &head, &bytes).await,
+        Body::Incoming(incoming) => passed(&exchange, &head, incoming).await,
+        Body::Tunnel(tunnel) => tunnelled(&exchange, &head, tunnel).await,
+        Body::Other(body) => framed(&exchange, &head, body).await,
+    };
+    if let Err(broken) = sent {
+        debug!(reason = broken.as_str(), "an answer broke off");
+    }
+}
+
+fn begin(exchange: &Exchange, head: &Head, end: bool) -> Result<(), Broken> {
+    exchange.send_head(head, end).map_err(|misuse| {
+        debug!(%misuse, "no answer can be sent");
+        Broken::GivenUp
+    })
+}
+
+async fn whole(exchange: &Exchange, head: &Head, bytes: &Bytes) -> Result<(), Broken> {
+    begin(exchange, head, bytes.is_empty())?;
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    exchange.send(bytes, true).await
+}
+
+/// The body goes from one connection to the other without us; we are there for
+/// as long as somebody may forbid it.
+async fn passed(exchange: &Exchange, head: &Head, incoming: Incoming) -> Result<(), Broken> {
+    begin(exchange, head, incoming.is_over)?;
+    if incoming.is_over {
+        return Ok(());
+    }
+    incoming.exchange.join(exchange, without_ours);
+    match incoming.watch {
+        None => Ok(()),
+        Some(watch) => watched(exchange, watch).await,
+    }
+}
+
+async fn watched(exchange: &Exchange, watch: Watch) -> Result<(), Broken> {
+    tokio::select! {
+        over = exchange.over() => over,
+        () = watch => {
+            exchange.reset(Code::Cancel);
+            Err(Broken::GivenUp)
+        }
+    }
+}
+
+async fn tunnelled(exchange: &Exchange, head: &Head, tunnel: Tunnel) -> Result<(), Broken> {
+    begin(exchange, head, false)?;
+    exchange.join(&tunnel.server, as_they_are);
+    tunnel.server.join(exchange, as_they_are);
+    let over = watched(exchange, tunnel.watch).await;
+    if over.is_ok() {
+        (tunnel.over)(exchange.carried());
+    }
+    over
+}
+
+async fn framed(
+    exchange: &Exchange,
+    head: &Head,
+    body: BoxBody<Bytes, BoxError>,
+) -> Result<(), Broken> {
+    let is_over = body.is_end_stream();
+    begin(exchange, head, is_over)?;
+    if is_over {
+        return Ok(());
+    }
+    let copied = copied(exchange, body).await;
+    if copied.is_err() {
+        // Half an answer must not look like a whole one.
+        exchange.reset(Code::Internal);
+    }
+    copied
+}
+
+/// Sends a body frame by frame.
+pub(super) async fn copied(
+    exchange: &Exchange,
+    mut body: BoxBody<Bytes, BoxError>,
+) -> Result<(), Broken> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Broken::Joined)?;
+        match frame.into_data() {
+            Ok(data) => exchange.send(&data, false).await?,
+            Err(frame) => {
+                let trailers = frame.into_trailers().unwrap_or_else(|_| HeaderMap::new());
+                let trailers = convert::head_of_trailers(&trailers);
+                exchange.send_trailers(&trailers.map_err(|_| Broken::GivenUp)?);
+                return Ok(());
+            }
+        }
+    }
+    exchange.send(&[], true).await
+}

@@ -1,0 +1,423 @@
+//! Connections with a driver each.
+
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Waker},
+    time::{Duration, Instant},
+};
+
+use mesh_http::{
+    connection::Connection,
+    event::{Role, StreamId},
+    fault::{Code, Fault, Misuse},
+    head::Head,
+    limits::Limits,
+};
+
+use tokio::time::sleep;
+
+use crate::{
+    buffers,
+    driver::Driver,
+    exchange::{Broken, Exchange},
+    growth::{BUDGET, Growth, RoundTrip},
+    join::Place,
+    slot::{Slot, Slots},
+    socket::Socket,
+};
+
+/// HTTP's version on a connection: not negotiated here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// HTTP/1.0 or HTTP/1.1.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
+
+/// Why a connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// As the protocol says.
+    #[error("{}", .0.as_str())]
+    Fault(Fault),
+    /// The socket failed.
+    #[error("the connection failed: {0}")]
+    Io(io::ErrorKind),
+    /// Its driver was dropped.
+    #[error("the connection was dropped")]
+    Dropped,
+}
+
+impl Ended {
+    /// A label for metrics; the set of values is closed.
+    #[must_use]
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Fault(fault) => fault.as_str(),
+            Self::Io(_) => "io",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// A request that has come.
+pub struct Request {
+    /// To read its body from and to answer it on.
+    pub exchange: Exchange,
+    /// Its head.
+    pub head: Head,
+    /// Whether it has no body.
+    pub end: bool,
+}
+
+/// A connection that is driven. Clones are the same connection.
+#[derive(Clone)]
+pub struct Conduit(Arc<Shared>);
+
+struct Shared {
+    role: Role,
+    state: Mutex<State>,
+}
+
+/// What driver and exchanges share. The lock is held for one step at a time,
+/// and never while another connection's is.
+pub(crate) struct State {
+    pub(crate) core: Connection,
+    pub(crate) slots: Slots,
+    driver: Option<Waker>,
+    /// How often the socket was written to.
+    pub(crate) writes: u64,
+    pub(crate) ended: Option<Ended>,
+    /// The peer takes no new stream.
+    pub(crate) is_leaving: bool,
+    pub(crate) trips: RoundTrip,
+    /// The window that streams begin with, where it may grow.
+    first_window: Option<u32>,
+}
+
+/// Serves HTTP on `socket`: `serve` is called with each request and must not
+/// block; the future is the connection's life, to be spawned.
+pub fn serve<IO: Socket>(
+    socket: IO,
+    version: Version,
+    limits: Arc<Limits>,
+    serve: impl FnMut(Request) + Send + Unpin,
+) -> (Conduit, impl Future<Output = Ended>) {
+    let (now, first) = (Instant::now(), limits.stream_window);
+    let core = match version {
+        Version::Http1 => Connection::http1(Role::Server, limits, now),
+        Version::Http2 => Connection::http2(Role::Server, limits, now),
+    };
+    let conduit = Conduit::new(core, Role::Server);
+    conduit.let_grow(version, first);
+    (conduit.clone(), Driver::new(socket, conduit, serve))
+}
+
+/// A connection to send requests on; the future is its life, to be spawned.
+pub fn connect<IO: Socket>(
+    socket: IO,
+    version: Version,
+    limits: Arc<Limits>,
+) -> (Conduit, impl Future<Output = Ended>) {
+    let (now, first) = (Instant::now(), limits.stream_window);
+    let core = match version {
+        Version::Http1 => Connection::http1(Role::Client, limits, now),
+        Version::Http2 => Connection::http2(Role::Client, limits, now),
+    };
+    let conduit = Conduit::new(core, Role::Client);
+    conduit.let_grow(version, first);
+    (conduit.clone(), Driver::new(socket, conduit, unasked))
+}
+
+/// A connection of another protocol, as an exchange that has bytes in both
+/// directions from its beginning; the future is its life, to be spawned.
+pub fn bytes<IO: Socket>(
+    socket: IO,
+    limits: Arc<Limits>,
+) -> (Exchange, impl Future<Output = Ended>) {
+    let conduit = Conduit::new(Connection::raw(limits), Role::Client);
+    let slot = Slot {
+        is_held: true,
+        is_tunnel: true,
+        ..Slot::default()
+    };
+    let stream = Connection::RAW;
+    conduit.lock().slots.insert(stream, Box::new(slot));
+    let exchange = Exchange::new(conduit.clone(), stream);
+    (exchange, Driver::new(socket, conduit, unasked))
+}
+
+/// A client is asked nothing.
+const fn unasked(request: Request) {
+    // Not even its drop is of use: it never comes.
+    std::mem::forget(request);
+}
+
+impl Conduit {
+    fn new(core: Connection, role: Role) -> Self {
+        Self(Arc::new(Shared {
+            role,
+            state: Mutex::new(State {
+                core,
+                slots: Slots::new(),
+                driver: None,
+                writes: 0,
+                ended: None,
+                is_leaving: false,
+                trips: RoundTrip::default(),
+                first_window: None,
+            }),
+        }))
+    }
+
+    /// Sends a request's head. With `end` there is no body; a CONNECT has none,
+    /// but its stream goes on.
+    ///
+    /// # Errors
+    /// [`Misuse::Full`] if no stream can be opened now, or ever again;
+    /// [`Misuse::Head`] if it is no request that this connection can carry.
+    pub fn open(&self, head: &Head, end: bool) -> Result<Exchange, Misuse> {
+        let stream = self.command(|state, now| {
+            if state.ended.is_some() {
+                return Err(Misuse::Full);
+            }
+            let stream = state.core.open(now, head, end)?;
+            let slot = Slot {
+                is_held: true,
+                asked_to_connect: head.is_connect(),
+                has_sent_all: end && !head.is_connect(),
+                opened_at: state.writes,
+                ..Slot::default()
+            };
+            state.slots.insert(stream, Box::new(slot));
+            Ok(stream)
+        })?;
+        Ok(Exchange::new(self.clone(), stream))
+    }
+
+    /// Whether a request can be sent now.
+    #[must_use]
+    pub fn can_open(&self) -> bool {
+        let state = self.lock();
+        state.ended.is_none() && !state.is_leaving && state.core.can_open()
+    }
+
+    /// Whether a request may ever be sent again.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let state = self.lock();
+        state.ended.is_none() && !state.is_leaving
+    }
+
+    /// How many exchanges are under way.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.lock().core.streams()
+    }
+
+    /// Takes nothing new, and ends when what is under way has ended.
+    pub fn shutdown(&self) {
+        self.command(|state, now| {
+            state.is_leaving = true;
+            state.core.shutdown(now);
+        });
+    }
+
+    /// Waits until an HTTP/2 peer gives no sign of life `within` such a time,
+    /// having been asked at once and then `every` so often. The answers also tell
+    /// how long a round trip takes, without which windows do not grow.
+    pub async fn silence(&self, every: Duration, within: Duration) {
+        for number in 0.. {
+            self.command(|state, now| {
+                state.trips.ask(number, now);
+                state.core.ping(number);
+            });
+            sleep(within).await;
+            if self.lock().trips.answered != Some(number) {
+                return;
+            }
+            sleep(every).await;
+        }
+    }
+
+    /// Windows of streams of HTTP/2 grow.
+    fn let_grow(&self, version: Version, first: u32) {
+        self.lock().first_window = (version == Version::Http2).then_some(first);
+    }
+
+    pub(crate) fn is_server(&self) -> bool {
+        self.0.role == Role::Server
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something that the driver has to know of.
+    pub(crate) fn command<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let mut state = self.lock();
+        state.lend();
+        let done = act(&mut state, Instant::now());
+        if let Some(driver) = &state.driver {
+            driver.wake_by_ref();
+        }
+        done
+    }
+
+    /// Gives a stream up in both directions.
+    pub(crate) fn reset(&self, stream: StreamId, code: Code, why: Broken) {
+        let partners = self.command(|state, now| {
+            state.core.reset(now, stream, code);
+            state.break_stream(stream, self.is_server(), why)
+        });
+        partners.tell(code);
+    }
+
+    /// Notes why the connection has ended, if nobody has before, and lets all
+    /// know that wait for anything on it; says why.
+    pub(crate) fn end(&self, why: Ended) -> Ended {
+        let (why, partners) = {
+            let mut state = self.lock();
+            let why = *state.ended.get_or_insert(why);
+            let streams: Vec<StreamId> = state.slots.keys().copied().collect();
+            let broken = Broken::Connection(why);
+            let is_server = self.is_server();
+            let told = |stream| state.break_stream(stream, is_server, broken);
+            let partners: Vec<Partners> = streams.into_iter().map(told).collect();
+            (why, partners)
+        };
+        for partner in partners {
+            partner.tell(Broken::Connection(why).code());
+        }
+        why
+    }
+
+    /// Whether both are the same connection.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl State {
+    /// Lends the core a buffer for output, if it has none.
+    pub(crate) fn lend(&mut self) {
+        if !self.core.wants_write()
+            && let Some(unused) = self.core.lend(buffers::output())
+        {
+            buffers::give_back_output(unused);
+        }
+    }
+
+    pub(crate) fn set_driver(&mut self, cx: &Context<'_>) {
+        let known = self.driver.as_ref();
+        if !known.is_some_and(|driver| driver.will_wake(cx.waker())) {
+            self.driver = Some(cx.waker().clone());
+        }
+    }
+
+    pub(crate) fn slot(&mut self, stream: StreamId) -> Option<&mut Slot> {
+        self.slots.get_mut(&stream).map(Box::as_mut)
+    }
+
+    /// So many bytes of a stream are held by nobody any more. If its window has
+    /// to grow, where its data goes has to make room first.
+    pub(crate) fn consume(
+        &mut self,
+        stream: StreamId,
+        bytes: usize,
+        now: Instant,
+    ) -> Option<Wider> {
+        self.core.consume(now, stream, bytes);
+        let (first, rtt) = (self.first_window?, self.trips.known()?);
+        let slot = self.slot(stream)?;
+        let growth = slot
+            .growth
+            .get_or_insert_with(|| Growth::new(first, now, &BUDGET));
+        let window = growth.consumed(bytes, now, rtt)?;
+        let onward = slot.onward.clone();
+        Some(Wider { onward, window })
+    }
+
+    /// Opens a stream's window wide, now that there is room.
+    pub(crate) fn widen(&mut self, stream: StreamId, window: u32) {
+        self.core.grow_window(stream, window);
+        // Of which one stream must not take everything.
+        self.core.grow_connection_window(window.saturating_mul(2));
+    }
+
+    /// Looks whether a stream is over. If it is, it is forgotten once nobody
+    /// holds it, and where the rest of its request goes has to be told that
+    /// there is none.
+    pub(crate) fn settle(&mut self, stream: StreamId, is_server: bool) -> Partners {
+        let Some(slot) = self.slot(stream).filter(|slot| slot.is_over(is_server)) else {
+            return Partners::default();
+        };
+        slot.wake();
+        let partners = Partners {
+            onward: slot.onward.take().filter(|_| !slot.has_received_all),
+            source: None,
+        };
+        slot.source = None;
+        if !slot.is_held {
+            self.slots.remove(&stream);
+        }
+        partners
+    }
+
+    /// Nothing more comes or goes on a stream. The streams that it was joined
+    /// to have to be told. What has come before is whole if its end has come, and
+    /// still goes where it was to go.
+    pub(crate) fn break_stream(
+        &mut self,
+        stream: StreamId,
+        is_server: bool,
+        why: Broken,
+    ) -> Partners {
+        let Some(slot) = self.slot(stream) else {
+            return Partners::default();
+        };
+        if !slot.is_over(is_server) {
+            slot.broken = Some(why);
+        }
+        slot.wake();
+        let is_awaited = !is_server && slot.has_received_all && slot.has_waiting();
+        let partners = Partners {
+            onward: slot.onward.take_if(|_| !is_awaited),
+            source: slot.source.take(),
+        };
+        if !slot.is_held && !is_awaited {
+            self.slots.remove(&stream);
+        }
+        partners
+    }
+}
+
+/// A stream's window is to be wider.
+pub(crate) struct Wider {
+    /// Where its data goes.
+    pub(crate) onward: Option<Place>,
+    pub(crate) window: u32,
+}
+
+/// The streams that a stream was joined to.
+#[derive(Default)]
+pub(crate) struct Partners {
+    onward: Option<Place>,
+    source: Option<Place>,
+}
+
+impl Partners {
+    /// Lets them know that the stream is no more.
+    pub(crate) fn tell(self, code: Code) {
+        if let Some(onward) = self.onward {
+            onward.lost(code);
+        }
+        if let Some(source) = self.source {
+            source.lost(Code::Cancel);
+        }
+    }
+}

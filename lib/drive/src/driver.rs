@@ -1,0 +1,418 @@
+//! The life of a connection: what is read becomes events, what others have said
+//! is written, and deadlines pass.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use mesh_http::{
+    event::{Event, StreamId},
+    fault::Code,
+    head::Head,
+};
+use tokio::{
+    io::ReadBuf,
+    time::{Sleep, sleep_until},
+};
+
+use crate::{
+    buffers,
+    conduit::{Conduit, Ended, Request},
+    exchange::{Broken, Exchange},
+    join::Place,
+    slot::{Slot, Tail},
+    socket::Socket,
+};
+
+/// Drives one connection until its end.
+pub(crate) struct Driver<IO, S> {
+    socket: IO,
+    conduit: Conduit,
+    serve: S,
+    /// What was read and cannot be looked at yet.
+    rest: Vec<u8>,
+    /// Wakes us no later than the next deadline. Deadlines that move away leave
+    /// it as it is: it is set again when it goes off.
+    alarm: Option<Pin<Box<Sleep>>>,
+    alarm_at: Option<Instant>,
+    /// The peer does not take anything any more; what it has said still counts.
+    is_deaf: bool,
+    has_shut_down: bool,
+}
+
+impl<IO, S> Driver<IO, S>
+where
+    IO: Socket,
+    S: FnMut(Request) + Unpin,
+{
+    pub(crate) const fn new(socket: IO, conduit: Conduit, serve: S) -> Self {
+        Self {
+            socket,
+            conduit,
+            serve,
+            rest: Vec::new(),
+            alarm: None,
+            alarm_at: None,
+            is_deaf: false,
+            has_shut_down: false,
+        }
+    }
+
+    /// One wake-up: first what others have asked for, then what the peer says,
+    /// then everything that is to be written, at once.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
+        let now = Instant::now();
+        {
+            let mut state = self.conduit.lock();
+            state.set_driver(cx);
+            state.core.on_deadline(now);
+        }
+        let rest = std::mem::take(&mut self.rest);
+        let left = self.receive(&rest, now);
+        self.keep(rest, left);
+        loop {
+            let has_read = self.read(cx, now)?;
+            let has_written = self.write(cx, now)?;
+            if self.is_over() {
+                return Poll::Ready(Ok(()));
+            }
+            if has_read.is_pending() && has_written.is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Reads until there is nothing, or nothing more is wanted.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Poll<()>> {
+        let mut buffer = buffers::reading();
+        let mut progress = Poll::Pending;
+        let result = loop {
+            if !self.conduit.lock().core.wants_read() {
+                break Ok(());
+            }
+            match self.read_once(cx, now, &mut buffer) {
+                Poll::Pending => break Ok(()),
+                Poll::Ready(Ok(())) => progress = Poll::Ready(()),
+                Poll::Ready(Err(error)) => break Err(error),
+            }
+        };
+        buffers::give_back_reading(buffer);
+        result.map(|()| progress)
+    }
+
+    fn read_once(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+    ) -> Poll<io::Result<()>> {
+        // Behind what is left of the last one, so that both are one piece.
+        let kept = self.rest.len();
+        let wanted = kept + buffers::READ;
+        if buffer.len() < wanted {
+            buffer.resize(wanted, 0);
+        }
+        let mut space = ReadBuf::new(&mut buffer[kept..]);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut space))?;
+        let read = space.filled().len();
+        if read == 0 {
+            self.conduit.lock().core.receive_eof(now);
+        }
+        buffer[..kept].copy_from_slice(&self.rest);
+        let all = &buffer[..kept + read];
+        let left = self.receive(all, now);
+        self.rest.clear();
+        self.rest.extend_from_slice(&all[all.len() - left..]);
+        if self.rest.is_empty() && self.rest.capacity() > 0 {
+            self.rest = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Keeps the last `left` bytes.
+    fn keep(&mut self, mut bytes: Vec<u8>, left: usize) {
+        if left > 0 {
+            bytes.drain(..bytes.len() - left);
+            self.rest = bytes;
+        }
+    }
+
+    /// Acts on everything that `input` says; returns how much of it is left.
+    fn receive(&mut self, mut input: &[u8], now: Instant) -> usize {
+        let mut head = buffers::head();
+        loop {
+            let event = {
+                let mut state = self.conduit.lock();
+                state.lend();
+                state.core.poll_event(now, &mut input, &mut head)
+            };
+            let Some(event) = event else { break };
+            self.act(event, &mut head, now);
+        }
+        buffers::give_back_head(head);
+        input.len()
+    }
+
+    fn act(&mut self, event: Event<'_>, head: &mut Head, now: Instant) {
+        match event {
+            Event::Head { stream, end } if self.conduit.is_server() => {
+                let head = std::mem::replace(head, buffers::head());
+                self.request(stream, head, end);
+            }
+            Event::Head { .. } | Event::Informational { .. } => {
+                let head = std::mem::replace(head, buffers::head());
+                self.conduit.lock().heading(&event, head);
+            }
+            Event::Data { stream, bytes, end } => self.data(stream, bytes, end, now),
+            Event::Trailers { stream } => {
+                let head = std::mem::replace(head, buffers::head());
+                self.tail(stream, Tail::Trailers(head));
+            }
+            Event::Reset { stream, reason } => {
+                let broken = Broken::Reset(reason);
+                let is_server = self.conduit.is_server();
+                let mut state = self.conduit.lock();
+                let partners = state.break_stream(stream, is_server, broken);
+                drop(state);
+                partners.tell(broken.code());
+            }
+            Event::Sent { stream, bytes } => self.sent(stream, bytes),
+            Event::Pong { payload } => self.conduit.lock().trips.answer(payload, now),
+            Event::GoAway { .. } => self.conduit.lock().is_leaving = true,
+            Event::Closed(fault) => {
+                self.conduit.end(Ended::Fault(fault));
+            }
+        }
+    }
+
+    fn request(&mut self, stream: StreamId, head: Head, end: bool) {
+        let slot = Slot {
+            is_held: true,
+            asked_to_connect: head.is_connect(),
+            has_received_all: end,
+            ..Slot::default()
+        };
+        self.conduit.lock().slots.insert(stream, Box::new(slot));
+        let exchange = Exchange::new(self.conduit.clone(), stream);
+        (self.serve)(Request {
+            exchange,
+            head,
+            end,
+        });
+    }
+
+    /// Bytes go straight on if the stream is joined to another, else they wait.
+    fn data(&self, stream: StreamId, bytes: &[u8], end: bool, now: Instant) {
+        let onward = {
+            let mut state = self.conduit.lock();
+            let Some(slot) = state.slot(stream) else {
+                // Nobody wants it.
+                return state.core.consume(now, stream, bytes.len());
+            };
+            slot.has_received_all |= end;
+            slot.carried.received += bytes.len() as u64;
+            if slot.has_waiting() {
+                return slot.take_in(bytes, end);
+            }
+            let Some(onward) = slot.onward.clone() else {
+                return slot.take_in(bytes, end);
+            };
+            slot.has_passed = true;
+            onward
+        };
+        let taken = onward.send(bytes, end);
+        let mut state = self.conduit.lock();
+        let wider = state.consume(stream, taken.bytes - taken.queued, now);
+        if taken.bytes < bytes.len()
+            && let Some(slot) = state.slot(stream)
+        {
+            slot.take_in(&bytes[taken.bytes..], end);
+        } else if end {
+            let partners = state.settle(stream, self.conduit.is_server());
+            drop(state);
+            return partners.tell(Code::Cancel);
+        }
+        drop(state);
+        Place::new(self.conduit.clone(), stream).widen(wider);
+    }
+
+    /// The end of a body, behind what waits of it.
+    fn tail(&self, stream: StreamId, tail: Tail) {
+        {
+            let mut state = self.conduit.lock();
+            let Some(slot) = state.slot(stream) else {
+                return;
+            };
+            slot.has_received_all = true;
+            slot.tail = Some(tail);
+            slot.wake();
+        }
+        let place = Place::new(self.conduit.clone(), stream);
+        place.pump();
+        let partners = self.conduit.lock().settle(stream, self.conduit.is_server());
+        partners.tell(Code::Cancel);
+    }
+
+    /// There is room again: those who wait for it are told.
+    fn sent(&self, stream: StreamId, bytes: usize) {
+        let source = {
+            let mut state = self.conduit.lock();
+            let Some(slot) = state.slot(stream) else {
+                return;
+            };
+            slot.wake();
+            slot.source.clone()
+        };
+        if let Some(source) = source {
+            source.consume(bytes);
+            source.pump();
+        }
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Poll<()>> {
+        let mut progress = Poll::Pending;
+        while !self.is_deaf {
+            let mut state = self.conduit.lock();
+            if !state.core.wants_write() {
+                break;
+            }
+            let output = state.core.output(now);
+            match Pin::new(&mut self.socket).poll_write(cx, output) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(n)) => {
+                    state.core.wrote(n, now);
+                    state.writes += 1;
+                    progress = Poll::Ready(());
+                }
+                // Perhaps it has said why before it left.
+                Poll::Ready(Err(_)) if state.core.wants_read() => {
+                    self.is_deaf = true;
+                    progress = Poll::Ready(());
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+            }
+        }
+        if self.flush(cx)?.is_ready() {
+            self.let_go_of_output();
+        }
+        if self.shut_down(cx).is_ready() {
+            progress = Poll::Ready(());
+        }
+        // What has left may be credited to its source, and read again.
+        if self.conduit.lock().core.has_event() {
+            let rest = std::mem::take(&mut self.rest);
+            let left = self.receive(&rest, now);
+            self.keep(rest, left);
+            progress = Poll::Ready(());
+        }
+        Ok(progress)
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        if self.is_deaf {
+            return Ok(Poll::Ready(()));
+        }
+        match Pin::new(&mut self.socket).poll_flush(cx) {
+            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => Ok(Poll::Pending),
+        }
+    }
+
+    fn let_go_of_output(&self) {
+        let buffer = self.conduit.lock().core.reclaim();
+        if let Some(buffer) = buffer {
+            buffers::give_back_output(buffer);
+        }
+    }
+
+    /// Closes our half, once.
+    fn shut_down(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.has_shut_down || !self.conduit.lock().core.wants_shutdown() {
+            return Poll::Pending;
+        }
+        // A peer that is gone already needs no end.
+        let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(cx));
+        self.has_shut_down = true;
+        Poll::Ready(())
+    }
+
+    /// Whether the socket is to be closed, the way it has to be.
+    fn is_over(&self) -> bool {
+        let state = self.conduit.lock();
+        if state.core.is_aborted() {
+            self.socket.break_off();
+        }
+        state.core.is_over() || (self.is_deaf && !state.core.wants_read())
+    }
+
+    fn set_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(next) = self.conduit.lock().core.next_deadline() else {
+            return Poll::Pending;
+        };
+        if self.alarm_at.is_none_or(|at| next < at) {
+            self.alarm_at = Some(next);
+            match &mut self.alarm {
+                Some(alarm) => alarm.as_mut().reset(next.into()),
+                None => self.alarm = Some(Box::pin(sleep_until(next.into()))),
+            }
+        }
+        let Some(alarm) = &mut self.alarm else {
+            return Poll::Pending;
+        };
+        ready!(alarm.as_mut().poll(cx));
+        self.alarm_at = None;
+        Poll::Ready(())
+    }
+}
+
+impl<IO, S> Future for Driver<IO, S>
+where
+    IO: Socket,
+    S: FnMut(Request) + Unpin,
+{
+    type Output = Ended;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let this = self.get_mut();
+        loop {
+            match this.turn(cx) {
+                Poll::Ready(Ok(())) => break,
+                Poll::Ready(Err(error)) => {
+                    this.conduit.end(Ended::Io(error.kind()));
+                    break;
+                }
+                Poll::Pending => {}
+            }
+            if this.set_alarm(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(this.conduit.end(Ended::Dropped))
+    }
+}
+
+/// Whoever waits for the connection is told, whatever ended it.
+impl<IO, S> Drop for Driver<IO, S> {
+    fn drop(&mut self) {
+        self.conduit.end(Ended::Dropped);
+    }
+}
+
+impl Slot {
+    /// Keeps what came for whoever holds the stream.
+    fn take_in(&mut self, bytes: &[u8], end: bool) {
+        if self.data.capacity() == 0 && !bytes.is_empty() {
+            self.data = buffers::output();
+        }
+        self.data.extend_from_slice(bytes);
+        if end {
+            self.tail = Some(Tail::Bare);
+        }
+        self.wake();
+    }
+}

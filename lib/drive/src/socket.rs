@@ -1,0 +1,74 @@
+//! What a driver needs of a socket.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use mesh_net::replay::Replay;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    net::TcpStream,
+};
+
+/// A stream of bytes that can also be broken off.
+pub trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// From now on closing it means a reset: what the peer has is not all there
+    /// was to be.
+    fn break_off(&self);
+}
+
+impl Socket for TcpStream {
+    fn break_off(&self) {
+        // A socket that is closed already needs no reset.
+        let _ = self.set_zero_linger();
+    }
+}
+
+/// Its end is all that the other end sees.
+impl Socket for DuplexStream {
+    fn break_off(&self) {}
+}
+
+impl<IO: Socket> Socket for Replay<IO> {
+    fn break_off(&self) {
+        self.get_ref().break_off();
+    }
+}
+
+/// A stream whose reader takes its end for an error if no goodbye came before,
+/// as TLS does: to close it is to break it off.
+pub struct Sealed<IO>(pub IO);
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Socket for Sealed<IO> {
+    fn break_off(&self) {}
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Sealed<IO> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Sealed<IO> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

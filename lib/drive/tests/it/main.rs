@@ -1,0 +1,15 @@
+//! Drivers on loopback sockets: what goes in at one end of a proxy comes out at
+//! the other, whichever versions they speak, and what breaks off breaks off.
+
+#[cfg(test)]
+mod chain;
+#[cfg(test)]
+mod ends;
+#[cfg(test)]
+mod footprint;
+#[cfg(test)]
+mod place;
+#[cfg(test)]
+mod tunnels;
+#[cfg(test)]
+mod windows;
