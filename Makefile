@@ -26,9 +26,11 @@ test-repeat: ## N runs (20) of the lab's tests whose name holds T; without T the
 
 fmt: ## format the code
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 
 lint: ## clippy, warnings are errors
 	cargo clippy --profile quick --workspace --all-targets --all-features -- -D warnings
+	@tools/fuzz lint
 
 deny: ## licences, duplicate versions, bans and sources of the crates we build on
 	@tools/install-cargo-deny
@@ -57,7 +59,8 @@ bench: ## our sidecars beside HAProxy, Envoy and nginx; ARGS="--quick --only htt
 	@peers=$$(tools/bench-peers) && \
 		cargo run -q --profile $(BENCH_PROFILE) -p mesh-bench --bin bench -- --peers "$$peers" $(ARGS)
 
-soak: ## proof that takes hours
+soak: ## proof that takes hours: MINUTES (60) of fuzzing for each target, and more
+	@tools/fuzz run $$(($(or $(MINUTES),60) * 60))
 	MESH_RUNS=10000 cargo test --profile quick -p mesh-mirror m11_histories
 
 clean-lab: ## remove every cluster and whatever a lab that was cut off left

@@ -27,7 +27,11 @@ fn main() -> io::Result<()> {
         .next()
         .unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     let http2 = arguments.next().is_some_and(|version| version == "http2");
-    for stream in TcpListener::bind(address)?.incoming() {
+    accept(&TcpListener::bind(address)?, http2)
+}
+
+pub(crate) fn accept(listener: &TcpListener, http2: bool) -> io::Result<()> {
+    for stream in listener.incoming() {
         let stream = stream?;
         std::thread::spawn(move || {
             if let Err(error) = serve(stream, http2) {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     event::{Role, StreamId, Taken},
     fault::{Fault, Misuse},
-    head::Head,
+    head::{Head, syntax::has_port},
 };
 
 impl Connection {
@@ -34,7 +34,7 @@ impl Connection {
         }
         let connect = head.is_connect();
         let complete = if connect {
-            head.authority().is_some() && head.protocol().is_none() && !end
+            head.authority().is_some_and(has_port) && head.protocol().is_none() && !end
         } else {
             !head.path().is_empty()
         };

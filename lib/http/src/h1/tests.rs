@@ -529,6 +529,11 @@ fn h12_connect_in_its_one_form() {
     }
     let body = "CONNECT a:1 HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n";
     refused(body, Fault::ForbiddenBody, "400");
+    // HTTP/2 has CONNECTs without a port; HTTP/1 cannot say them.
+    let mut client = Peer::new(Role::Client, Limits::default());
+    let head = Head::request("CONNECT", "a", "").unwrap();
+    let opened = client.core.open(client.now, &head, false);
+    assert_eq!(opened, Err(Misuse::Head));
 
     let mut client = Peer::asking("CONNECT");
     assert_eq!(client.send("too early", false).unwrap().bytes, 0);

@@ -102,11 +102,14 @@ pub(crate) fn has_port(authority: &[u8]) -> bool {
 }
 
 /// An absolute path with its query; no fragment, no space, no control
-/// character. Bytes outside ASCII do not belong there, yet clients send them,
-/// and they cannot be mistaken for anything.
+/// character. Characters outside ASCII do not belong there, yet clients send
+/// them, and they cannot be mistaken for anything; bytes that are no characters
+/// are refused by `httparse`, and so cannot be passed on to everybody.
 pub(crate) fn is_path(bytes: &[u8]) -> bool {
     let bad = |bad: bool, byte: &u8| bad | (*byte <= b' ') | (*byte == 0x7f) | (*byte == b'#');
-    bytes.first() == Some(&b'/') && !bytes.iter().fold(false, bad)
+    bytes.first() == Some(&b'/')
+        && !bytes.iter().fold(false, bad)
+        && (bytes.is_ascii() || std::str::from_utf8(bytes).is_ok())
 }
 
 /// RFC 3986 §3.1.
@@ -168,6 +171,24 @@ mod tests {
         }
         assert!(has_port(b"a:1") && has_port(b"[::1]:1"));
         assert!(!has_port(b"a") && !has_port(b"[::1]") && !has_port(b"a:"));
+    }
+
+    #[test]
+    fn h4_paths() {
+        for good in ["/", "/a?b", "/%2e%2e//", "/caf\u{e9}", "/\"<>[]{}|^`\\"] {
+            assert!(is_path(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            &b""[..],
+            b"a",
+            b"/a b",
+            b"/a#b",
+            b"/\x7f",
+            b"/\0",
+            b"/caf\xe9",
+        ] {
+            assert!(!is_path(bad), "{bad:?}");
+        }
     }
 
     #[test]

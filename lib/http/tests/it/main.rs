@@ -8,9 +8,13 @@ mod chain;
 #[cfg(test)]
 mod differential;
 #[cfg(test)]
+mod h2spec;
+#[cfg(test)]
 mod interop;
 #[cfg(test)]
 mod mutations;
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 mod side;
 #[cfg(test)]

@@ -7,22 +7,23 @@ use std::{
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{
-    io::AsyncWriteExt as _,
-    time::{sleep, timeout},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{Instant, sleep, timeout_at},
 };
 
-use super::{Understood, fields_of, is_odd, ours_and_output};
+use super::{Observed, Ours, Understood, fields_of, is_odd};
 use crate::{mutations::mutate, splits::requests};
 
 const PAUSE: Duration = Duration::from_millis(1);
 
 type Seen = Arc<Mutex<Vec<Understood>>>;
 
-/// What `h2` understands: the requests that are whole.
-async fn h2(input: &[u8]) -> Vec<Understood> {
+/// What `h2` makes of all of `input`.
+pub(crate) async fn h2(input: &[u8]) -> Observed {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let (seen, mut tasks) = (Seen::default(), tokio::task::JoinSet::new());
     let frames: Vec<Vec<u8>> = frames(input).into_iter().map(<[u8]>::to_vec).collect();
+    let pauses = u32::try_from(frames.len()).unwrap();
     let writer = tokio::spawn(async move {
         for frame in frames {
             let _ = client.write_all(&frame).await;
@@ -31,17 +32,27 @@ async fn h2(input: &[u8]) -> Vec<Understood> {
         }
         client
     });
-    // Nothing follows, so that a pause of the paused clock is the end.
-    if let Ok(Ok(mut connection)) = timeout(10 * PAUSE, h2::server::handshake(server)).await {
-        while let Ok(Some(Ok((request, respond)))) = timeout(10 * PAUSE, connection.accept()).await
-        {
-            tasks.spawn(read(request, respond, seen.clone()));
-        }
+    // Nothing follows then; the clock is a paused one.
+    let (mut refused, end) = (true, Instant::now() + PAUSE * (pauses + 10));
+    if let Ok(Ok(mut connection)) = timeout_at(end, h2::server::handshake(server)).await {
+        refused = loop {
+            match timeout_at(end, connection.accept()).await {
+                Ok(Some(Ok((request, respond)))) => {
+                    tasks.spawn(read(request, respond, seen.clone()));
+                }
+                ended => break ended.is_ok(),
+            }
+        };
     }
     tasks.shutdown().await;
-    drop(writer.await);
-    let seen = seen.lock().unwrap();
-    seen.clone()
+    let (mut client, mut output) = (writer.await.unwrap(), Vec::new());
+    client.read_to_end(&mut output).await.unwrap();
+    let requests = seen.lock().unwrap().clone();
+    Observed {
+        requests,
+        output,
+        refused,
+    }
 }
 
 /// The preface and each frame, as their lengths say.
@@ -65,6 +76,13 @@ async fn read(
     seen: Seen,
 ) {
     let mut understood = Understood::of(&request);
+    let answer = http::Response::builder().status(204).body(()).unwrap();
+    if understood.method == "CONNECT" {
+        // A tunnel's bytes are no part of the request.
+        seen.lock().unwrap().push(understood);
+        let _ = respond.send_response(answer, true);
+        return;
+    }
     let mut body = request.into_body();
     while let Some(data) = body.data().await {
         let Ok(data) = data else {
@@ -78,7 +96,6 @@ async fn read(
     };
     understood.trailers = trailers.as_ref().map(fields_of).unwrap_or_default();
     seen.lock().unwrap().push(understood);
-    let answer = http::Response::builder().status(204).body(()).unwrap();
     let _ = respond.send_response(answer, true);
 }
 
@@ -102,8 +119,12 @@ async fn what_is_taken_is_understood_as_h2_does() {
         if random.random_bool(0.9) {
             mutate(&mut bytes, &mut random);
         }
-        let (ours, output) = ours_and_output(true, &bytes);
-        let theirs = h2(&bytes).await;
+        let Observed {
+            requests: ours,
+            output,
+            ..
+        } = Ours::of(true, &bytes);
+        let theirs = h2(&bytes).await.requests;
         if ours == theirs {
             same += 1;
         } else if ours.iter().all(|request| theirs.contains(request)) {
