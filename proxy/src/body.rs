@@ -37,7 +37,8 @@ impl RequestBody {
         match body.size_hint().exact() {
             Some(length) if length <= KEPT => {
                 let limit = usize::try_from(KEPT).unwrap_or(usize::MAX);
-                let whole = Limited::new(body, limit).collect().await?;
+                // Large, and most requests have no body.
+                let whole = Box::pin(Limited::new(body, limit).collect()).await?;
                 Ok(Self::Kept(whole.to_bytes()))
             }
             _ => Ok(Self::Streaming(Body::Incoming(body))),

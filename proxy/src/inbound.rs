@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request};
+use http::Request;
 use mesh_core::{
     destination::Protocol,
     inbound::{InboundPolicy, Refusal},
@@ -39,7 +39,6 @@ use tracing::{Instrument as _, debug, debug_span};
 use self::permit::Caller;
 use crate::{
     PolicyReceiver,
-    access::{Line, answered},
     metrics::{BackendLabels, Metrics},
     opaque::{self, Opaque},
     plain,
@@ -176,11 +175,7 @@ impl Inbound {
             id: client,
         });
         let answer = |request: Request<Incoming>| {
-            // A stream has a line of its own, written at its end.
-            let is_request = request.method() != Method::CONNECT;
-            let line = is_request.then(|| Line::request("inbound", client.id.as_uri(), &request));
-            let answering = direct::answer(self.clone(), client.clone(), tasks.clone(), request);
-            async move { answered(line.flatten(), answering.await) }
+            direct::answer(self.clone(), client.clone(), tasks.clone(), request)
         };
         let leave = shutdown.child();
         let served = pin!(serve::http(Sealed(session), Spoken::Http2, &leave, answer));
@@ -217,11 +212,7 @@ impl Inbound {
             caller,
             server: original,
         });
-        let answer = |request| {
-            let line = Line::request("inbound", "", &request);
-            let answering = application::answer_unmeshed(self.clone(), client.clone(), request);
-            async move { answered(line, answering.await) }
-        };
+        let answer = |request| application::answer_unmeshed(self.clone(), client.clone(), request);
         let ended = serve::http(stream, spoken, shutdown, answer).await;
         Err(Ended::Connection(ended))
     }

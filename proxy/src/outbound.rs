@@ -38,7 +38,6 @@ use self::{
     target::{Kind, Target},
 };
 use crate::{
-    access::{Line, answered},
     metrics::Metrics,
     opaque::{self, Opaque},
     plain,
@@ -140,11 +139,7 @@ impl Outbound {
         if spoken == Spoken::Opaque {
             return tcp::carry(&self, stream, &target).await;
         }
-        let answer = |request| {
-            let line = Line::request("outbound", "", &request);
-            let answering = http::answer(self.clone(), target.clone(), request);
-            async move { answered(line, answering.await) }
-        };
+        let answer = |request| http::answer(self.clone(), target.clone(), request);
         let ended = serve::http(stream, spoken, shutdown, answer).await;
         Err(Ended::Connection(ended))
     }
@@ -164,9 +159,22 @@ impl Outbound {
         }
     }
 
-    /// A connection to the sidecar of `endpoint`. That it cannot be had is noted
-    /// and counted, also when whoever asked has given up by then.
+    /// A connection to the sidecar of `endpoint`.
     async fn connect(
+        self: &Arc<Self>,
+        endpoint: &Arc<EndpointState>,
+        peer: Peer,
+    ) -> Result<PeerConnection, PeerError> {
+        match self.peers.open_connection(&peer) {
+            Some(open) => Ok(open),
+            // Rare, and large.
+            None => Box::pin(self.connect_anew(endpoint, peer)).await,
+        }
+    }
+
+    /// Opens one, or waits for one that is being opened. That it cannot be had is noted
+    /// and counted, also when whoever asked has given up by then.
+    async fn connect_anew(
         self: &Arc<Self>,
         endpoint: &Arc<EndpointState>,
         peer: Peer,

@@ -1,6 +1,6 @@
 //! Requests to the pod's own application.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc};
 
 use http::{
     Request, Response, StatusCode, Uri, Version,
@@ -19,7 +19,12 @@ use super::{
     Inbound, direct,
     permit::{Caller, RequestPermit},
 };
-use crate::{body::answer as our_answer, metrics::BackendLabels, plain};
+use crate::{
+    access::{Line, answered},
+    body::answer as our_answer,
+    metrics::BackendLabels,
+    plain,
+};
 
 /// Passes on the request of a verified peer, and says who it is.
 ///
@@ -43,7 +48,7 @@ pub(super) async fn answer_peer(
         Carried::Http1 | Carried::Tcp | Carried::Connect | Carried::Probe => Version::HTTP_11,
     };
     let request = Request::from_parts(head, Body::Incoming(body));
-    let answering = inbound.application.request(server, request);
+    let answering = pin!(inbound.application.request(server, request));
     let answer = permit.hold(answering).await.ok_or(Reason::BrokenOff)?;
     let response = match answer {
         Ok(response) => response,
@@ -66,10 +71,20 @@ pub(super) struct Unmeshed {
     pub(super) server: SocketAddr,
 }
 
-/// Passes on the request of a client without a sidecar: nobody vouches for it.
+/// Passes on the request of a client without a sidecar, and logs it: nobody
+/// vouches for it.
 pub(super) async fn answer_unmeshed(
     inbound: Arc<Inbound>,
     client: Arc<Unmeshed>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let line = Line::request("inbound", "", &request);
+    answered(line, unmeshed(&inbound, &client, request).await)
+}
+
+async fn unmeshed(
+    inbound: &Arc<Inbound>,
+    client: &Unmeshed,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let server = client.server;
@@ -89,7 +104,7 @@ pub(super) async fn answer_unmeshed(
     }
     head.version = version;
     let request = Request::from_parts(head, Body::Incoming(body));
-    let answering = inbound.application.request(server, request);
+    let answering = pin!(inbound.application.request(server, request));
     let response = match permit.hold(answering).await {
         Some(Ok(response)) => clean_answer(response).map(|body| permit.watch(body)),
         None => return direct::refusal(Reason::NotAllowed),

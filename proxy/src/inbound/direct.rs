@@ -16,7 +16,7 @@ use super::{
     permit::{Caller, Permit, RequestPermit},
 };
 use crate::{
-    access::{Line, Went},
+    access::{Line, Went, answered},
     body,
     metrics::BackendLabels,
     plain,
@@ -35,24 +35,27 @@ enum Declined {
     Other(Reason),
 }
 
-/// Answers one stream.
+/// Answers one stream, and logs it if it is a request. (A stream of bytes has a
+/// line of its own, written at its end.)
 pub(super) async fn answer(
     inbound: Arc<Inbound>,
     client: Arc<Client>,
     tasks: TaskTracker,
     request: Request<Incoming>,
 ) -> Response<Body> {
-    let result = match admit(&inbound, &client, &request) {
-        Ok(admitted) => {
-            let answer = lead(&inbound, &client, &tasks, admitted, request).await;
-            answer.map_err(Declined::Other)
-        }
+    let is_request = request.method() != Method::CONNECT;
+    let line = is_request.then(|| Line::request("inbound", client.id.as_uri(), &request));
+    let answer = match admit(&inbound, &client, &request) {
+        Ok(admitted) => lead(&inbound, &client, &tasks, admitted, request)
+            .await
+            .map_err(Declined::Other),
         Err(declined) => Err(declined),
     };
-    result.unwrap_or_else(|declined| {
+    let answer = answer.unwrap_or_else(|declined| {
         inbound.metrics.refused("inbound", declined.label());
         refusal(declined.reason())
-    })
+    });
+    answered(line.flatten(), answer)
 }
 
 /// A stream that policy lets in, and where it leads.

@@ -5,7 +5,6 @@ mod attempt;
 mod head;
 
 use std::{
-    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,7 +24,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    access::Went,
+    access::{Line, Went, answered as logged},
     body::{RequestBody, answer as our_answer},
 };
 
@@ -37,10 +36,19 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(50);
 const UNREACHABLE: &str = "no endpoint could be reached";
 
-/// Answers one request of the application.
+/// Answers one request of the application, and logs it.
 pub(crate) async fn answer(
     outbound: Arc<Outbound>,
     target: Target,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let line = Line::request("outbound", "", &request);
+    logged(line, prepared(&outbound, &target, request).await)
+}
+
+async fn prepared(
+    outbound: &Arc<Outbound>,
+    target: &Target,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let (mut head, body) = request.into_parts();
@@ -51,16 +59,18 @@ pub(crate) async fn answer(
         return our_answer(StatusCode::BAD_REQUEST, problem);
     }
     let limit = route::time_limit(&target.current(), &head);
-    let answering = pin!(attempts(&outbound, &target, &head, body));
+    let answering = attempts(outbound, target, &head, body);
     match limit {
         None => answering.await,
-        Some(limit) => timeout(limit, answering).await.unwrap_or_else(|_| {
-            outbound.metrics.refused("outbound", "timeout");
-            our_answer(
-                StatusCode::GATEWAY_TIMEOUT,
-                "there was no answer within the route's time-out",
-            )
-        }),
+        Some(limit) => timeout(limit, Box::pin(answering))
+            .await
+            .unwrap_or_else(|_| {
+                outbound.metrics.refused("outbound", "timeout");
+                our_answer(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    "there was no answer within the route's time-out",
+                )
+            }),
     }
 }
 

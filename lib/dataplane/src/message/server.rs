@@ -36,8 +36,13 @@ where
         match convert::request(&request.head, spoken) {
             Ok(head) => {
                 let body = Incoming::new(exchange.clone(), &request.head, request.end);
-                // Large, and moved only here.
+                // Moved only here.
                 let answering = Box::pin(answer(head.map(|()| body)));
+                debug_assert!(
+                    size_of_val(&*answering) <= LARGEST,
+                    "{}",
+                    size_of_val(&*answering)
+                );
                 // It ends with its stream at the latest.
                 tokio::spawn(exchanged(exchange, answering));
             }
@@ -64,6 +69,9 @@ where
         }
     }
 }
+
+/// Bytes of a request's future. (Whatever is rare in it is a box.)
+const LARGEST: usize = 5 * 1024;
 
 /// How often a silent HTTP/2 client is asked for a sign of life, and how long
 /// that may take.

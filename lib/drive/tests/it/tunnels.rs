@@ -116,7 +116,7 @@ async fn a_reset_is_passed_on_as_one() {
 }
 
 #[tokio::test]
-async fn r_a_stalled_reader_does_not_block_its_neighbours() {
+async fn h15_a_stalled_reader_does_not_block_its_neighbours() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let server = listener.local_addr().unwrap();
     tokio::spawn(async move {

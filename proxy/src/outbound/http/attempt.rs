@@ -127,12 +127,7 @@ impl Attempt<'_> {
             return Err(self.broken("the request cannot be sent"));
         };
         drop(parts);
-        let connected = match self.outbound.peers.open_connection(&peer) {
-            Some(open) => Ok(open),
-            // Rare, and large.
-            None => Box::pin(self.outbound.connect(self.endpoint, peer)).await,
-        };
-        let connection = match connected {
+        let connection = match self.outbound.connect(self.endpoint, peer).await {
             Ok(connection) => connection,
             Err(error) => {
                 return Err(Failed::Unsent {
