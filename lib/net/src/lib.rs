@@ -1,16 +1,15 @@
 //! TCP as the data path wants it: listeners, accept loops that survive a lack
 //! of file descriptors, the original destination of redirected connections,
-//! socket options, and copying both ways.
+//! socket options, and reading ahead.
 //!
 //! It knows no protocol and no configuration. All of it is safe code; a
 //! `splice` of sockets would be the first thing here to need more.
 //!
 //! Main items: [`listen::listen`], [`accept::Acceptor`],
-//! [`original::original_destination`], [`replay::Replay`], [`copy::copy`].
+//! [`original::original_destination`], [`replay::Replay`], [`ahead::ReadAhead`].
 
 pub mod accept;
 pub mod ahead;
-pub mod copy;
 pub mod listen;
 pub mod original;
 pub mod replay;
