@@ -283,6 +283,7 @@ where
             let output = state.core.output(now);
             match Pin::new(&mut self.socket).poll_write(cx, output) {
                 Poll::Pending => break,
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
                     state.core.wrote(n, now);
                     state.writes += 1;

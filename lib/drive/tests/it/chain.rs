@@ -6,7 +6,10 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh_drive::conduit::Version;
+use mesh_drive::{
+    conduit::{self, Version},
+    exchange::Answer,
+};
 use mesh_http::head::Head;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -122,5 +125,58 @@ async fn hyper_talks_to_hyper_through_it() {
             });
         }
         soon(asking.join_all()).await;
+    }
+}
+
+/// Answers as its path says, without a body.
+async fn bodiless(request: conduit::Request) {
+    let status = std::str::from_utf8(&request.head.path()[1..]).unwrap();
+    let mut head = Head::response(status.parse().unwrap()).unwrap();
+    if status != "204" {
+        // Of the body that a GET would have had.
+        head.push(b"content-length", b"1000").unwrap();
+    }
+    request.exchange.send_head(&head, true).unwrap();
+}
+
+#[tokio::test]
+async fn answers_without_a_body_have_none_whatever_their_length_says() {
+    for (down, up) in VERSIONS.into_iter().flat_map(|v| VERSIONS.map(|w| (v, w))) {
+        let origin = origin(up, bodiless).await;
+        let proxy = proxy(down, up, origin).await;
+        let conduit = client(proxy, down).await;
+        for (method, path) in [("HEAD", "/200"), ("GET", "/204"), ("GET", "/304")] {
+            let head = Head::request(method, "web", path).unwrap();
+            let exchange = conduit.open(&head, true).unwrap();
+            let head = soon(answer(&exchange)).await.unwrap();
+            assert_eq!(path, format!("/{}", head.status().unwrap()));
+            let length = (path != "/204").then_some(1000);
+            assert_eq!(head.content_length(), length, "{down:?} {up:?} {path}");
+            assert_eq!(soon(body(&exchange)).await.unwrap().0, b"");
+        }
+    }
+}
+
+/// Says 100 and waits for the body.
+async fn asks_first(request: conduit::Request) {
+    let more = Head::response(100).unwrap();
+    request.exchange.send_head(&more, false).unwrap();
+    echo(request).await;
+}
+
+#[tokio::test]
+async fn informational_answers_come_before_the_final_one() {
+    for (down, up) in VERSIONS.into_iter().flat_map(|v| VERSIONS.map(|w| (v, w))) {
+        let origin = origin(up, asks_first).await;
+        let proxy = proxy(down, up, origin).await;
+        let conduit = client(proxy, down).await;
+        let mut head = post("/");
+        head.push(b"expect", b"100-continue").unwrap();
+        let exchange = conduit.open(&head, false).unwrap();
+        let first = soon(exchange.answer()).await.unwrap();
+        assert!(matches!(first, Answer::Informational(_)), "{first:?}");
+        exchange.send(b"now", true).await.unwrap();
+        assert_eq!(soon(answer(&exchange)).await.unwrap().status(), Some(200));
+        assert_eq!(soon(body(&exchange)).await.unwrap().0, b"now");
     }
 }
