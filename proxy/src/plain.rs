@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     fmt, io,
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -12,26 +13,38 @@ use std::{
 use http::{Request, Response};
 use mesh_dataplane::message::{self, Body, Incoming};
 use mesh_drive::{
-    conduit::{self, Conduit, Version},
+    conduit::{self, Conduit, Ended, Version},
     exchange::Broken,
 };
 use mesh_http::head::Head;
+use tokio::sync::Mutex as AsyncMutex;
 
 /// How long a connection may take.
 pub(crate) const CONNECT: Duration = Duration::from_secs(1);
 /// Servers whose connections are kept; more than a pod talks to.
 const MOST_SERVERS: usize = 1024;
-/// Connections to one server that are kept while nobody uses them.
-const MOST_IDLE: usize = 256;
 /// Connections that turned out to be closed, before a new one is opened.
 const STALE: usize = 2;
+
+/// How often a silent HTTP/2 server is asked for a sign of life, and how long that
+/// may take.
+const PING: Duration = Duration::from_secs(10);
+const PONG: Duration = Duration::from_secs(10);
 
 /// A server, and what it is spoken to.
 type Key = (SocketAddr, Version);
 
+/// What there is of connections to one.
+#[derive(Default)]
+struct Server {
+    connections: Vec<Conduit>,
+    /// Whose turn it is to open one that many share.
+    turn: Arc<AsyncMutex<()>>,
+}
+
 /// Pooled connections by server and protocol. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Clients(Arc<Mutex<HashMap<Key, Vec<Conduit>>>>);
+pub(crate) struct Clients(Arc<Mutex<HashMap<Key, Server>>>);
 
 /// A request without an answer.
 #[derive(thiserror::Error)]
@@ -78,15 +91,11 @@ impl Clients {
     ) -> Result<Response<Incoming>, Error> {
         let mut stale = 0;
         loop {
-            let kept = self.kept(key).filter(|_| stale < STALE);
-            let is_kept = kept.is_some();
-            let connection = match kept {
-                Some(kept) => kept,
-                // Rare, and large.
-                None => match Box::pin(self.open(key)).await {
-                    Ok(fresh) => fresh,
-                    Err(error) => return Err(Error::Connect(error, Box::new(body))),
-                },
+            // Large, and rarely more than a look.
+            let connected = Box::pin(self.connection(key, stale == STALE)).await;
+            let (connection, is_kept) = match connected {
+                Ok(connected) => connected,
+                Err(error) => return Err(Error::Connect(error, Box::new(body))),
             };
             let unanswered = match message::send(&connection, key.1, head, body).await {
                 Ok(response) => return Ok(response),
@@ -101,13 +110,29 @@ impl Clients {
         }
     }
 
-    /// The connection that was used last and takes one more request.
+    /// A connection that takes one more request, and whether it was kept from
+    /// before; none of those if `anew`.
+    async fn connection(&self, key: Key, anew: bool) -> io::Result<(Conduit, bool)> {
+        if let Some(kept) = self.kept(key).filter(|_| !anew) {
+            return Ok((kept, true));
+        }
+        if key.1 == Version::Http1 {
+            return self.open(key).await.map(|fresh| (fresh, false));
+        }
+        // One opens it, and those who come meanwhile share it.
+        let turn = self.servers().entry(key).or_default().turn.clone();
+        let _mine = turn.lock().await;
+        if let Some(kept) = self.kept(key).filter(|_| !anew) {
+            return Ok((kept, true));
+        }
+        self.open(key).await.map(|fresh| (fresh, false))
+    }
+
+    /// The connection that was opened last and takes one more request.
     fn kept(&self, key: Key) -> Option<Conduit> {
-        let mut clients = self.lock();
-        let connections = clients.get_mut(&key)?;
-        connections.retain(Conduit::is_open);
-        let free = connections.iter().rev().find(|one| one.can_open());
-        free.cloned()
+        let servers = self.servers();
+        let mut connections = servers.get(&key)?.connections.iter().rev();
+        connections.find(|one| one.can_open()).cloned()
     }
 
     async fn open(&self, key: Key) -> io::Result<Conduit> {
@@ -115,19 +140,98 @@ impl Clients {
         let socket = mesh_net::socket::connect(server, CONNECT).await?;
         let (connection, life) = conduit::connect(socket, version, message::limits_of_kept());
         // It ends when nobody has used it for a while.
-        tokio::spawn(life);
-        let mut clients = self.lock();
-        if clients.len() >= MOST_SERVERS && !clients.contains_key(&key) {
-            clients.clear();
+        tokio::spawn(lived(connection.clone(), version, life));
+        let mut servers = self.servers();
+        if servers.len() >= MOST_SERVERS && !servers.contains_key(&key) {
+            servers.clear();
         }
-        let connections = clients.entry(key).or_default();
-        if connections.len() < MOST_IDLE {
-            connections.push(connection.clone());
-        }
+        let connections = &mut servers.entry(key).or_default().connections;
+        connections.retain(Conduit::is_open);
+        connections.push(connection.clone());
         Ok(connection)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Vec<Conduit>>> {
+    fn servers(&self) -> MutexGuard<'_, HashMap<Key, Server>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn lived(connection: Conduit, version: Version, life: impl Future<Output = Ended>) {
+    let life = pin!(life);
+    match version {
+        Version::Http1 => drop(life.await),
+        Version::Http2 => tokio::select! {
+            _ = life => {}
+            () = connection.silence(PING, PONG) => {}
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::{net::TcpListener, sync::Barrier, task::JoinSet};
+
+    use super::*;
+
+    /// A server that answers when so many requests are there; its address, and how
+    /// many connections it has taken.
+    async fn server(version: Version, at_once: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (opened, barrier) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(Barrier::new(at_once)),
+        );
+        let count = opened.clone();
+        tokio::spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let barrier = barrier.clone();
+                let serve = move |request: conduit::Request| {
+                    let barrier = barrier.clone();
+                    tokio::spawn(async move {
+                        barrier.wait().await;
+                        let answer = Head::response(204).unwrap();
+                        request.exchange.send_head(&answer, true).unwrap();
+                    });
+                };
+                let (_, life) = conduit::serve(socket, version, message::limits(), serve);
+                tokio::spawn(life);
+            }
+        });
+        (address, opened)
+    }
+
+    /// How many connections so many requests at once need, three times.
+    async fn connections(version: Version, http: http::Version, at_once: usize) -> usize {
+        let (address, opened) = server(version, at_once).await;
+        let clients = Clients::default();
+        for _ in 0..3 {
+            let mut asking = JoinSet::new();
+            for _ in 0..at_once {
+                let clients = clients.clone();
+                let request = Request::get("http://web/").version(http);
+                let request = request.body(Body::empty()).unwrap();
+                asking.spawn(async move { clients.request(address, request).await });
+            }
+            for answer in asking.join_all().await {
+                assert_eq!(answer.unwrap().status(), 204);
+            }
+        }
+        opened.load(Ordering::SeqCst)
+    }
+
+    #[tokio::test]
+    async fn connections_are_used_again_however_many_there_are() {
+        let opened = connections(Version::Http1, http::Version::HTTP_11, 300).await;
+        assert_eq!(opened, 300);
+    }
+
+    #[tokio::test]
+    async fn requests_at_once_share_a_connection_of_http2() {
+        let opened = connections(Version::Http2, http::Version::HTTP_2, 100).await;
+        assert_eq!(opened, 1);
     }
 }

@@ -88,8 +88,9 @@ pub(crate) struct State {
     pub(crate) core: Connection,
     pub(crate) slots: Slots,
     driver: Option<Waker>,
-    /// How often the socket was written to.
+    /// How often the socket was written to, and read.
     pub(crate) writes: u64,
+    pub(crate) reads: u64,
     pub(crate) ended: Option<Ended>,
     /// The peer takes no new stream.
     pub(crate) is_leaving: bool,
@@ -165,6 +166,7 @@ impl Conduit {
                 slots: Slots::new(),
                 driver: None,
                 writes: 0,
+                reads: 0,
                 ended: None,
                 is_leaving: false,
                 trips: RoundTrip::default(),
@@ -231,13 +233,19 @@ impl Conduit {
     /// how long a round trip takes, without which windows do not grow.
     pub async fn silence(&self, every: Duration, within: Duration) {
         for number in 0.. {
-            self.command(|state, now| {
+            let reads = self.command(|state, now| {
                 state.trips.ask(number, now);
                 state.core.ping(number);
+                state.reads
             });
             sleep(within).await;
-            if self.lock().trips.answered != Some(number) {
-                return;
+            {
+                let state = self.lock();
+                let is_answered = state.trips.answered == Some(number);
+                // Whatever comes is a sign of life: the answer may be behind it.
+                if !is_answered && state.reads == reads {
+                    return;
+                }
             }
             sleep(every).await;
         }

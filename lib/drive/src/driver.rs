@@ -41,6 +41,8 @@ pub(crate) struct Driver<IO, S> {
     alarm_at: Option<Instant>,
     /// The peer does not take anything any more; what it has said still counts.
     is_deaf: bool,
+    /// And will say no more.
+    has_read_all: bool,
     has_shut_down: bool,
 }
 
@@ -58,6 +60,7 @@ where
             alarm: None,
             alarm_at: None,
             is_deaf: false,
+            has_read_all: false,
             has_shut_down: false,
         }
     }
@@ -119,8 +122,13 @@ where
         let mut space = ReadBuf::new(&mut buffer[kept..]);
         ready!(Pin::new(&mut self.socket).poll_read(cx, &mut space))?;
         let read = space.filled().len();
-        if read == 0 {
-            self.conduit.lock().core.receive_eof(now);
+        self.has_read_all |= read == 0;
+        {
+            let mut state = self.conduit.lock();
+            state.reads += 1;
+            if read == 0 {
+                state.core.receive_eof(now);
+            }
         }
         buffer[..kept].copy_from_slice(&self.rest);
         let all = &buffer[..kept + read];
@@ -194,6 +202,8 @@ where
             is_held: true,
             asked_to_connect: head.is_connect(),
             has_received_all: end,
+            // The end of a tunnel's bytes that there are none of.
+            tail: (end && head.is_connect()).then_some(Tail::Bare),
             ..Slot::default()
         };
         self.conduit.lock().slots.insert(stream, Box::new(slot));
@@ -303,8 +313,10 @@ where
         if self.shut_down(cx).is_ready() {
             progress = Poll::Ready(());
         }
-        // What has left may be credited to its source, and read again.
-        if self.conduit.lock().core.has_event() {
+        // What has left may be credited to its source; and what waited for room
+        // is looked at.
+        let waits = progress.is_ready() && !self.rest.is_empty();
+        if waits || self.conduit.lock().core.has_event() {
             let rest = std::mem::take(&mut self.rest);
             let left = self.receive(&rest, now);
             self.keep(rest, left);
@@ -348,7 +360,7 @@ where
         if state.core.is_aborted() {
             self.socket.break_off();
         }
-        state.core.is_over() || (self.is_deaf && !state.core.wants_read())
+        state.core.is_over() || (self.is_deaf && (self.has_read_all || state.slots.is_empty()))
     }
 
     fn set_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {

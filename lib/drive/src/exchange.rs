@@ -123,7 +123,7 @@ impl Exchange {
                 return Ok(Partners::default());
             };
             if slot.becomes_tunnel(head) {
-                slot.open_both();
+                slot.open_both(head);
             }
             if !end || slot.is_tunnel {
                 return Ok(Partners::default());
@@ -143,6 +143,9 @@ impl Exchange {
     pub async fn send(&self, bytes: &[u8], end: bool) -> Result<(), Broken> {
         let mut rest = bytes;
         loop {
+            if let Some(broken) = self.with_slot(|slot| slot.broken).flatten() {
+                return Err(broken);
+            }
             let taken = self.try_send(rest, end);
             rest = &rest[taken..];
             if rest.is_empty() {
@@ -357,10 +360,14 @@ impl Slot {
         status == 101 || (self.asked_to_connect && (200..300).contains(&status))
     }
 
-    pub(crate) const fn open_both(&mut self) {
+    /// From now on both directions are for themselves. Those of a switched
+    /// protocol begin anew; that of a CONNECT may have ended before its answer.
+    pub(crate) fn open_both(&mut self, answer: &Head) {
         self.is_tunnel = true;
-        self.has_received_all = false;
-        self.has_sent_all = false;
+        if answer.status() == Some(101) {
+            self.has_received_all = false;
+            self.has_sent_all = false;
+        }
     }
 
     const fn goes_on_by_itself(&self) -> bool {
@@ -384,7 +391,7 @@ impl State {
         };
         if let Heading::Final { head, end } = &heading {
             if slot.becomes_tunnel(head) {
-                slot.open_both();
+                slot.open_both(head);
             } else if *end {
                 slot.has_received_all = true;
             }

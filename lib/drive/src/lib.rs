@@ -11,6 +11,10 @@
 //! it holds is lent: the buffer that is read into belongs to the thread, and one
 //! to write from is kept only while there is something in it.
 //!
+//! All connections that are joined to each other belong to one thread's runtime:
+//! what comes is passed on in the order in which it came because nobody else runs
+//! between.
+//!
 //! It does not route, retry or authorize, and opens no socket.
 //!
 //! Main items: [`conduit`], connections of each kind; [`exchange::Exchange`],

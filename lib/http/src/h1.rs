@@ -197,6 +197,8 @@ impl Connection {
 
     pub(crate) fn wrote(&mut self, n: usize, now: Instant) {
         self.output.wrote(n);
+        // What waited for room in it may be looked at.
+        self.blocked = false;
         self.writing = (!self.output.is_empty()).then_some(now);
         if self.ending == Ending::Linger {
             self.progress = now;
@@ -270,7 +272,8 @@ impl Connection {
             .flatten()
             .find(|(deadline, _)| *deadline <= now);
         match passed {
-            Some((_, Fault::Finished)) => self.ending = Ending::Abort,
+            // What the kernel holds still arrives.
+            Some((_, Fault::Finished)) => self.ending = Ending::Now,
             Some((_, fault)) => self.fail(fault, now),
             None => {}
         }
@@ -317,8 +320,11 @@ impl Connection {
     /// Whether more input could be of use, rather than something else.
     fn awaits_input(&self) -> bool {
         match self.receiving {
-            // A client that does not read its answers gets no more of them.
-            Receiving::Head { .. } => self.output.len() <= self.limits.output_bytes,
+            // An answer may come while its request is stuck; but whoever does not
+            // read answers gets no more of them.
+            Receiving::Head { .. } => {
+                self.role == Role::Client || self.output.len() <= self.limits.output_bytes
+            }
             Receiving::Closed => true,
             Receiving::Done => false,
             _ => self.window_left() > 0,

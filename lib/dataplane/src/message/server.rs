@@ -174,7 +174,11 @@ async fn framed(
     if is_over {
         return Ok(());
     }
-    let copied = copied(exchange, body).await;
+    // A server that says nothing does not keep a client that left.
+    let copied = tokio::select! {
+        copied = copied(exchange, body) => copied,
+        broken = exchange.gone() => Err(broken),
+    };
     if copied.is_err() {
         // Half an answer must not look like a whole one.
         exchange.reset(Code::Internal);

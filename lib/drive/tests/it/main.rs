@@ -6,6 +6,8 @@ mod chain;
 #[cfg(test)]
 mod ends;
 #[cfg(test)]
+mod findings;
+#[cfg(test)]
 mod footprint;
 #[cfg(test)]
 mod place;

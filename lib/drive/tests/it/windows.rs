@@ -91,3 +91,35 @@ async fn a_long_path_is_filled() {
     assert_eq!(read, LARGE);
     assert!(took < UNGROWN / 3, "{took:?}, {UNGROWN:?} without growth");
 }
+
+async fn endless(request: Request) {
+    let head = Head::response(200).unwrap();
+    request.exchange.send_head(&head, false).unwrap();
+    while request.exchange.send(&[7; 100], false).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_whose_bytes_come_is_alive_however_late_its_answers_are() {
+    let (near, far) = path();
+    let serve = |request| drop(tokio::spawn(endless(request)));
+    let (_, life) = conduit::serve(far, Version::Http2, limits(), serve);
+    tokio::spawn(life);
+    let (client, life) = conduit::connect(near, Version::Http2, limits());
+    tokio::spawn(life);
+    let exchange = client.open(&get("/"), true).unwrap();
+    soon(exchange.answer()).await.unwrap();
+    let reading = async {
+        let start = Instant::now();
+        while start.elapsed() < 20 * DELAY {
+            soon(exchange.chunk()).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = reading => {}
+        () = client.silence(Duration::from_millis(1), 2 * DELAY - DELAY / 2) => {
+            panic!("taken for dead while bytes come");
+        }
+    }
+}

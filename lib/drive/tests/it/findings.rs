@@ -1,0 +1,163 @@
+//! Faults that a driver had, or must not have.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use mesh_drive::{
+    conduit::{self, Request, Version},
+    exchange::as_they_are,
+};
+use mesh_http::{fault::Code, head::Head, limits::Limits};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
+
+use super::place::{VERSIONS, answer, body, client, eventually, get, limits, origin, post, soon};
+
+const N: usize = 100_000;
+
+async fn large(request: Request) {
+    let mut head = Head::response(200).unwrap();
+    let length = N.to_string();
+    head.push(b"content-length", length.as_bytes()).unwrap();
+    request.exchange.send_head(&head, false).unwrap();
+    request.exchange.send(&vec![7; N], true).await.unwrap();
+}
+
+#[tokio::test]
+async fn pipelined_requests_with_large_answers_are_all_answered() {
+    let address = origin(Version::Http1, large).await;
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let one = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    client.write_all(one.repeat(3).as_bytes()).await.unwrap();
+    let (mut got, mut buffer) = (0, vec![0; 65536]);
+    while got < 3 * N {
+        let n = soon(client.read(&mut buffer)).await.unwrap();
+        assert!(n > 0);
+        got += n;
+    }
+}
+
+#[tokio::test]
+async fn an_early_answer_is_read_though_the_request_is_stuck() {
+    for closes in [false, true] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (end, ended) = oneshot::channel::<()>();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            socket.read_exact(&mut [0; 10]).await.unwrap();
+            let head = format!("HTTP/1.1 413 Too Large\r\ncontent-length: {N}\r\n\r\n");
+            socket.write_all(head.as_bytes()).await.unwrap();
+            socket.write_all(&[7; N]).await.unwrap();
+            if !closes {
+                let _ = ended.await;
+            }
+        });
+        let conduit = client(address, Version::Http1).await;
+        let exchange = Arc::new(conduit.open(&post("/"), false).unwrap());
+        let sending = exchange.clone();
+        tokio::spawn(async move { sending.send(&vec![7; 30_000_000], true).await });
+        let head = soon(answer(&exchange)).await.unwrap();
+        assert_eq!(head.status(), Some(413), "{closes}");
+        if !closes {
+            assert_eq!(soon(body(&exchange)).await.unwrap().0.len(), N);
+        }
+        drop(end);
+    }
+}
+
+#[tokio::test]
+async fn what_is_whole_arrives_at_a_slow_reader_though_the_connection_has_ended() {
+    let short = Limits {
+        linger_time: Duration::from_millis(1),
+        ..Limits::default()
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let (socket, _) = listener.accept().await.unwrap();
+    let serve = |request| drop(tokio::spawn(large(request)));
+    let (_, life) = conduit::serve(socket, Version::Http1, short.into(), serve);
+    let life = tokio::spawn(life);
+    let asked = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    client.write_all(asked).await.unwrap();
+    // All of it is in the kernel.
+    soon(life).await.unwrap();
+    let mut all = Vec::new();
+    soon(client.read_to_end(&mut all)).await.unwrap();
+    assert!(all.len() > N, "{}", all.len());
+}
+
+#[tokio::test]
+async fn who_sends_to_a_client_that_left_is_told() {
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    async fn endless(request: Request) {
+        let head = Head::response(200).unwrap();
+        request.exchange.send_head(&head, false).unwrap();
+        while request.exchange.send(&[7; 1000], false).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        TOLD.fetch_add(1, Ordering::SeqCst);
+    }
+    for (at, version) in VERSIONS.into_iter().enumerate() {
+        let conduit = client(origin(version, endless).await, version).await;
+        let exchange = conduit.open(&get("/"), true).unwrap();
+        soon(answer(&exchange)).await.unwrap();
+        exchange.reset(Code::Cancel);
+        eventually(&format!("it is told: {version:?}"), || {
+            TOLD.load(Ordering::SeqCst) == at + 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_connect_that_ends_before_its_answer_ends() {
+    for sent in ["bye", ""] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = listener.local_addr().unwrap();
+        let reading = tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut all = String::new();
+            socket.read_to_string(&mut all).await.unwrap();
+            all
+        });
+        let (near, accepted) = tokio::io::duplex(1 << 16);
+        let (tell, told) = oneshot::channel();
+        let tell = Mutex::new(Some(tell));
+        let serve = move |request: Request| {
+            let tell = tell.lock().unwrap().take().unwrap();
+            tokio::spawn(async move {
+                let exchange = request.exchange;
+                let has_come = || exchange.carried().received == sent.len() as u64;
+                eventually("all has come", has_come).await;
+                let (up, life) = conduit::bytes(TcpStream::connect(far).await.unwrap(), limits());
+                tokio::spawn(life);
+                exchange
+                    .send_head(&Head::response(200).unwrap(), false)
+                    .unwrap();
+                exchange.join(&up, as_they_are);
+                up.join(&exchange, as_they_are);
+                tell.send(exchange.over().await).unwrap();
+            });
+        };
+        let (_, life) = conduit::serve(accepted, Version::Http2, limits(), serve);
+        tokio::spawn(life);
+        let (conduit, life) = conduit::connect(near, Version::Http2, limits());
+        tokio::spawn(life);
+        let head = Head::request("CONNECT", "mesh.tcp:0", "").unwrap();
+        let exchange = conduit.open(&head, false).unwrap();
+        exchange.send(sent.as_bytes(), true).await.unwrap();
+        soon(answer(&exchange)).await.unwrap();
+        assert_eq!(soon(reading).await.unwrap(), sent);
+        soon(told).await.unwrap().unwrap();
+    }
+}
