@@ -120,7 +120,7 @@ impl Clients {
             return self.open(key).await.map(|fresh| (fresh, false));
         }
         // One opens it, and those who come meanwhile share it.
-        let turn = self.servers().entry(key).or_default().turn.clone();
+        let turn = server(&mut self.servers(), key).turn.clone();
         let _mine = turn.lock().await;
         if let Some(kept) = self.kept(key).filter(|_| !anew) {
             return Ok((kept, true));
@@ -136,16 +136,13 @@ impl Clients {
     }
 
     async fn open(&self, key: Key) -> io::Result<Conduit> {
-        let (server, version) = key;
-        let socket = mesh_net::socket::connect(server, CONNECT).await?;
+        let (address, version) = key;
+        let socket = mesh_net::socket::connect(address, CONNECT).await?;
         let (connection, life) = conduit::connect(socket, version, message::limits_of_kept());
         // It ends when nobody has used it for a while.
         tokio::spawn(lived(connection.clone(), version, life));
         let mut servers = self.servers();
-        if servers.len() >= MOST_SERVERS && !servers.contains_key(&key) {
-            servers.clear();
-        }
-        let connections = &mut servers.entry(key).or_default().connections;
+        let connections = &mut server(&mut servers, key).connections;
         connections.retain(Conduit::is_open);
         connections.push(connection.clone());
         Ok(connection)
@@ -154,6 +151,15 @@ impl Clients {
     fn servers(&self) -> MutexGuard<'_, HashMap<Key, Server>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What there is of `key`; all others go when there are too many. What runs on
+/// their connections is finished.
+fn server(servers: &mut HashMap<Key, Server>, key: Key) -> &mut Server {
+    if servers.len() >= MOST_SERVERS && !servers.contains_key(&key) {
+        servers.clear();
+    }
+    servers.entry(key).or_default()
 }
 
 async fn lived(connection: Conduit, version: Version, life: impl Future<Output = Ended>) {
@@ -178,7 +184,7 @@ mod tests {
 
     /// A server that answers when so many requests are there; its address, and how
     /// many connections it has taken.
-    async fn server(version: Version, at_once: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    async fn patient(version: Version, at_once: usize) -> (SocketAddr, Arc<AtomicUsize>) {
         // With room for all that come at once.
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
@@ -208,7 +214,7 @@ mod tests {
 
     /// How many connections so many requests at once need, three times.
     async fn connections(version: Version, http: http::Version, at_once: usize) -> usize {
-        let (address, opened) = server(version, at_once).await;
+        let (address, opened) = patient(version, at_once).await;
         let clients = Clients::default();
         for _ in 0..3 {
             let mut asking = JoinSet::new();
@@ -224,6 +230,16 @@ mod tests {
             }
         }
         opened.load(Ordering::SeqCst)
+    }
+
+    #[test]
+    fn servers_are_bounded() {
+        let mut servers = HashMap::new();
+        for port in 1..5000 {
+            let key = (([10, 42, 0, 1], port).into(), Version::Http2);
+            server(&mut servers, key);
+            assert!(servers.len() <= MOST_SERVERS && servers.contains_key(&key));
+        }
     }
 
     #[tokio::test]
