@@ -18,13 +18,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use mesh_pair::namespace::{Namespace, pin};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use self::{bytes::Bytes, http::Http};
-use crate::{
-    load::carrier::Scratch,
-    namespace::{LOAD_CORE, Namespace, pin},
-};
+use crate::{cores::LOAD_CORE, load::carrier::Scratch};
 
 /// The port of requests, and that of bytes.
 pub(crate) const HTTP_PORT: u16 = 8000;

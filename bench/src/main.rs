@@ -16,19 +16,16 @@
 
 mod backend;
 mod bars;
-mod capture;
-mod control;
+mod cores;
 mod facts;
 mod interrupt;
 mod load;
 mod measure;
-mod namespace;
 mod options;
 mod pair;
 mod peers;
 mod pki;
 mod plot;
-mod process;
 mod report;
 mod run;
 mod stats;

@@ -4,38 +4,38 @@
 use std::{
     collections::HashSet,
     net::{Ipv4Addr, SocketAddr},
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::Command,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use mesh_core::ports;
+use mesh_core::{destination::Protocol, ports};
+use mesh_pair::{
+    capture::{self, Capture},
+    control::{ControlPlane, Port, Root, Script},
+    namespace::{B, Namespace, SERVICE, Side, Site, pin},
+    process::Program,
+    sidecar::{Placed, Sidecars},
+};
 
 use crate::{
     backend::{BYTES_PORT, Backend, HTTP_PORT},
-    capture::{self, Capture},
-    control::{ControlPlane, Root, write_workload},
+    cores::{LOAD_CORE, PROXY_CORE},
     interrupt,
     load::{
         bulk::{self, Direction},
         carrier::Version,
         closed::{self, Plan},
+        payload::{MARKER, SIGN},
         requests::Kind,
         window::Window,
     },
-    namespace::{
-        B, LOAD_CORE, Namespace, PROXY_CORE, SERVICE, Site, forget_closed_connections, pin,
-    },
-    peers::{self, Side},
-    pki::{CLIENT, SERVER},
-    process::Program,
+    peers,
     subject::Subject,
 };
 
-/// The user of sidecars, whose connections are not redirected.
-const PROXY_USER: u32 = 2102;
+/// The namespaces of all subjects begin with this.
+pub(crate) const PREFIX: &str = "mesh-bench-";
 /// How long a pair may take until it answers.
 const START: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(50);
@@ -44,7 +44,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 pub(crate) struct Surroundings {
     pub(crate) root: Root,
     /// `mesh-proxy` and `mesh-redirect`, where any user can run them.
-    pub(crate) programs: PathBuf,
+    pub(crate) sidecars: Sidecars,
     /// How they were built.
     pub(crate) profile: String,
     /// Other proxies' programs.
@@ -100,7 +100,7 @@ impl Pair {
     }
 
     fn try_start(cx: &Surroundings, subject: Subject, workers: Workers) -> Result<Self> {
-        let site = Site::new(subject.as_str())?;
+        let site = Site::new(&format!("{PREFIX}{subject}"))?;
         let backend = Backend::start(&site.b)?;
         let mut control = Vec::new();
         let proxies = match subject {
@@ -108,11 +108,12 @@ impl Pair {
             Subject::Mesh => {
                 redirect(cx, &site)?;
                 for namespace in [&site.a, &site.b] {
-                    control.push(ControlPlane::start(namespace, &cx.root)?);
+                    let script = Script::new(&cx.root, &ports_of_backend());
+                    control.push(ControlPlane::start(namespace, &[LOAD_CORE], script)?);
                 }
                 Some(Proxies {
-                    a: sidecar(cx, &site.a, "a", workers)?,
-                    b: sidecar(cx, &site.b, "b", workers)?,
+                    a: sidecar(cx, &site, Side::A, workers)?,
+                    b: sidecar(cx, &site, Side::B, workers)?,
                 })
             }
             Subject::Haproxy | Subject::Envoy | Subject::Nginx => Some(Proxies {
@@ -253,7 +254,7 @@ impl Pair {
         if self.verified.contains(what) {
             return Ok(false);
         }
-        let capture = Capture::start(&self.site.a)?;
+        let capture = Capture::start(&self.site.a, &MARKER[..SIGN])?;
         act(self).with_context(|| format!("{what} does not get through; {}", self.said()))?;
         capture::check(capture.stop()?, self.proxies.is_some()).with_context(|| what)?;
         self.verified.insert(what);
@@ -314,52 +315,29 @@ pub(crate) fn crossed(link: u64, carried: u64, under_way: u64) -> Result<()> {
     Ok(())
 }
 
-/// Redirects the connections of both pods, as an injected pod does itself.
+/// What sidecars know of the back end.
+fn ports_of_backend() -> [Port; 2] {
+    [
+        Port::of_client(HTTP_PORT, "web", Protocol::Detect),
+        Port::of_client(BYTES_PORT, "bytes", Protocol::Opaque),
+    ]
+}
+
+/// Redirects the connections of both pods.
 fn redirect(cx: &Surroundings, site: &Site) -> Result<()> {
     // Handshakes with B are measured without A.
     let past_a = ["--skip-outbound-ports", &ports::INBOUND.to_string()];
-    for (namespace, flags) in [(&site.a, &past_a[..]), (&site.b, &[])] {
-        let mut command = Command::new(cx.programs.join("mesh-redirect"));
-        command.args(flags);
-        let output = namespace.enter(|| command.output())??;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "mesh-redirect: {}", said.trim());
-        namespace.enter(forget_closed_connections)??;
-    }
-    Ok(())
+    cx.sidecars.redirect(&site.a, &past_a)?;
+    cx.sidecars.redirect(&site.b, &[])
 }
 
-fn sidecar(
-    cx: &Surroundings,
-    namespace: &Namespace,
-    side: &str,
-    workers: Workers,
-) -> Result<Program> {
-    let (identity, address) = match side {
-        "a" => (CLIENT, crate::namespace::A),
-        _ => (SERVER, B),
+fn sidecar(cx: &Surroundings, site: &Site, side: Side, workers: Workers) -> Result<Program> {
+    let placed = Placed {
+        side,
+        workers: workers.count,
+        cores: workers.cores,
     };
-    let folder = cx.folder.join(format!("mesh-{side}"));
-    std::fs::create_dir_all(&folder)?;
-    write_workload(&cx.root, &folder, identity)?;
-    let mut command = Command::new(cx.programs.join("mesh-proxy"));
-    command
-        .env_clear()
-        .env("MESH_ROOTS_DIR", &folder)
-        .env("MESH_TOKEN_FILE", folder.join("token"))
-        .env("MESH_CONTROL_HOST", Ipv4Addr::LOCALHOST.to_string())
-        .env("MESH_POD_IP", address.to_string())
-        .env("MESH_POD_NAME", format!("{side}-0"))
-        .env("MESH_POD_NAMESPACE", "shop")
-        .env("MESH_WORKERS", workers.count.to_string())
-        .uid(PROXY_USER)
-        .gid(PROXY_USER);
-    Program::start(
-        namespace,
-        workers.cores,
-        command,
-        &log(&cx.folder, "mesh", side),
-    )
+    cx.sidecars.start(site.of(side), &cx.root, placed)
 }
 
 fn peer(
@@ -372,10 +350,6 @@ fn peer(
     let programs = cx.peers.as_deref();
     let programs = programs.context("tools/bench-peers says where it is: --peers FOLDER")?;
     let command = peers::command(subject, side, workers.count, programs, &cx.folder)?;
-    let log = log(&cx.folder, subject.as_str(), side.as_str());
+    let log = cx.folder.join(format!("{subject}-{}.log", side.as_str()));
     Program::start(namespace, workers.cores, command, &log)
-}
-
-fn log(folder: &Path, subject: &str, side: &str) -> PathBuf {
-    folder.join(format!("{subject}-{side}.log"))
 }

@@ -9,6 +9,7 @@ mod nginx;
 use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail};
+use mesh_pair::namespace::Side;
 
 use crate::subject::Subject;
 
@@ -18,22 +19,6 @@ pub(crate) const HTTP2: u16 = 15002;
 pub(crate) const GRPC: u16 = 15003;
 pub(crate) const BYTES: u16 = 15004;
 pub(crate) const TLS: u16 = 1000;
-
-/// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
-    A,
-    B,
-}
-
-impl Side {
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::A => "a",
-            Self::B => "b",
-        }
-    }
-}
 
 /// How a proxy is started; its configuration is written to `folder`, where the
 /// certificates are.

@@ -4,13 +4,10 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use mesh_pair::identity::{CLIENT, SERVER};
 use mesh_testing::ca::TestRoot;
 use rcgen::SanType;
 
-pub(crate) const TRUST_DOMAIN: &str = "bench";
-pub(crate) const CLIENT: &str = "spiffe://bench/ns/shop/sa/client";
-pub(crate) const SERVER: &str = "spiffe://bench/ns/shop/sa/web";
-pub(crate) const CONTROL: &str = "spiffe://bench/ns/mesh-system/sa/mesh-control";
 /// A name for proxies that verify names only.
 pub(crate) const SERVER_NAME: &str = "web.bench.internal";
 
@@ -80,7 +77,11 @@ mod tests {
     #[test]
     fn every_proxy_finds_its_files() {
         let folder = tempfile::tempdir().unwrap();
-        write_files(&TestRoot::new(TRUST_DOMAIN), folder.path()).unwrap();
+        write_files(
+            &TestRoot::new(mesh_pair::identity::TRUST_DOMAIN),
+            folder.path(),
+        )
+        .unwrap();
         for name in [
             "ca.pem",
             "client.crt",

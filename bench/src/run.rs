@@ -3,14 +3,13 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::PoisonError,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use hdrhistogram::Histogram;
-use mesh_testing::ca::TestRoot;
+use mesh_pair::{control::new_root, namespace::remove_leftovers, sidecar::Sidecars};
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::resource::{Resource, getrlimit, setrlimit},
@@ -19,9 +18,8 @@ use nix::{
 use crate::{
     bars, facts, interrupt,
     measure::{Group, Outcome},
-    namespace::remove_leftovers,
     options::Options,
-    pair::{Pair, Surroundings},
+    pair::{PREFIX, Pair, Surroundings},
     pki, plot,
     report::Results,
     subject::Subject,
@@ -50,7 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.out.join(RESULTS).exists() {
         fs::remove_file(options.out.join(RESULTS))?;
     }
-    remove_leftovers()?;
+    remove_leftovers(|name| name.starts_with(PREFIX));
     let folder = tempfile::Builder::new().prefix("mesh-bench-").tempdir()?;
     let cx = surroundings(options, folder.path())?;
     print_facts(&cx, options)?;
@@ -158,21 +156,15 @@ impl Bench<'_> {
 }
 
 fn surroundings(options: &Options, folder: &Path) -> Result<Surroundings> {
-    // Sidecars run as another user, and it is they who read and run these.
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
     let beside = std::env::current_exe()?;
     let beside = beside.parent().context("a program has a folder")?;
     let programs = options.programs.as_deref().unwrap_or(beside);
-    for name in ["mesh-proxy", "mesh-redirect"] {
-        let program = programs.join(name);
-        fs::copy(&program, folder.join(name))
-            .with_context(|| format!("{}: is it built?", program.display()))?;
-    }
-    let root = TestRoot::new(pki::TRUST_DOMAIN);
-    pki::write_files(&root, folder)?;
+    let root = new_root();
+    let sidecars = Sidecars::copy(programs, folder)?;
+    pki::write_files(&root.lock().unwrap_or_else(PoisonError::into_inner), folder)?;
     Ok(Surroundings {
-        root: Arc::new(Mutex::new(root)),
-        programs: folder.to_owned(),
+        root,
+        sidecars,
         // Cargo calls folders so.
         profile: programs
             .file_name()

@@ -43,7 +43,9 @@ fn ports(snapshot: &Snapshot, pod: &Name) -> InboundPolicy {
                 let Some(target) = slice.target(port) else {
                     continue;
                 };
-                if port.protocol != Protocol::Detect {
+                // What one of two Services declares opaque comes as bytes through it.
+                let known = policy.protocols.get(&target);
+                if port.protocol != Protocol::Detect && known != Some(&Protocol::Opaque) {
                     policy.protocols.insert(target, port.protocol);
                 }
                 let peers = snapshot.links.links.iter().filter(|link| link.export);

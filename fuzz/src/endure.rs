@@ -45,7 +45,14 @@ pub(crate) fn endure(http2: bool, input: &[u8]) {
     // What comes behind an answer in one read is a reason not to believe it; what
     // comes later is not.
     if whole.last() != Some(&Seen::Closed(Fault::Excess)) {
-        let (pieces, whole) = (without_the_last(pieces), without_the_last(whole));
+        let [pieces, whole] = [pieces, whole].map(|seen| {
+            let is_tunnels = !http2 && role == Role::Server;
+            without_the_last(if is_tunnels {
+                up_to_a_tunnel(seen)
+            } else {
+                seen
+            })
+        });
         assert_eq!(pieces, whole, "said in pieces, and as a whole");
     }
     wildly(&mut new(), &bytes, &mut choices);
@@ -114,6 +121,23 @@ fn without_the_last(mut all: Vec<Seen>) -> Vec<Seen> {
             all.pop();
         }
         all.push(Seen::GoAway);
+    }
+    all
+}
+
+/// What comes behind a request for a tunnel is a reason to close the connection if
+/// it is there before the answer, and a request if it comes later.
+fn up_to_a_tunnel(mut all: Vec<Seen>) -> Vec<Seen> {
+    let asks = |seen: &Seen| {
+        let Seen::Head(_, text, _) = seen else {
+            return false;
+        };
+        let line = text.lines().next().unwrap_or_default();
+        let protocol = line.rsplit(' ').next().unwrap_or_default();
+        line.starts_with("CONNECT ") || !protocol.is_empty()
+    };
+    if let Some(at) = all.iter().position(asks) {
+        all.truncate(at + 1);
     }
     all
 }

@@ -11,6 +11,7 @@ pub mod hpack;
 pub mod http1;
 pub mod http2;
 pub mod names;
+pub mod pair;
 pub mod wire;
 
 mod choices;

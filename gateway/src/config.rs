@@ -2,7 +2,8 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use mesh_dataplane::control::WorkloadConfig;
+use mesh_dataplane::{control::WorkloadConfig, limits::GatewayLimits};
+use mesh_runtime::WorkerCount;
 
 /// The one door between clusters
 #[derive(Clone, Debug, clap::Parser)]
@@ -25,12 +26,13 @@ pub struct Config {
         default_value = "mesh-control.mesh-system.svc"
     )]
     pub exports_host: String,
-    /// Connections at one time
-    #[arg(long, env = "MESH_MAX_CONNECTIONS", default_value = "20000")]
-    pub max_connections: usize,
-    /// Tunnels at one time
-    #[arg(long, env = "MESH_MAX_TUNNELS", default_value = "20000")]
-    pub max_tunnels: usize,
+    /// How many threads carry connections, at most 128; 0 is one for each processor
+    /// that the gateway may use, of the whole node unless it has a CPU limit
+    #[arg(long, env = "MESH_WORKERS", default_value = "1")]
+    pub workers: WorkerCount,
+    /// What it bears of others
+    #[command(flatten)]
+    pub limits: GatewayLimits,
     /// How many seconds after SIGTERM connections are still accepted: what
     /// routes them here learns of the end meanwhile
     #[arg(long, env = "MESH_SETTLE_SECONDS", default_value = "3")]

@@ -1,54 +1,49 @@
 //! The life of a connection: handshake, then streams until either side ends.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use h2::{
-    Ping, PingPong, Reason as Reset, RecvStream,
-    server::{self, SendResponse},
+use http::StatusCode;
+use mesh_core::{identity::SpiffeId, limits::Limit};
+use mesh_dataplane::{
+    crowd::{Place as Among, Who},
+    limits::Bounds,
+    trust::Standing,
 };
-use http::{Request, Response};
-use mesh_core::identity::SpiffeId;
-use mesh_dataplane::trust::Standing;
-use mesh_net::accept::Accepted;
+use mesh_drive::{
+    conduit::{self, Request, Version},
+    exchange::Exchange,
+    socket::Sealed,
+};
+use mesh_http::{
+    head::{Head, Invalid},
+    limits::Limits,
+};
+use mesh_net::{accept::Accepted, ahead::ReadAhead, replay::Replay};
 use mesh_tls::{ALPN_MESH, PeerChain, ServerStream, TlsError};
-use mesh_wire::mesh1::Reason;
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use mesh_wire::mesh1::{self, Reason};
+use tokio::{net::TcpStream, time::timeout};
 use tracing::{Instrument as _, debug, debug_span};
 
 use crate::{
     Gateway,
     decide::{Refusal, Upstream, asked},
-    tunnel::{Tunnel, refusal},
+    tunnel::Tunnel,
     unfinished::Place,
 };
 
-/// How long it may take until HTTP/2 stands: from the first byte of TLS.
-const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How often a client is asked for a sign of life, and how long that may take.
 const PING: Duration = Duration::from_secs(10);
 const PONG: Duration = Duration::from_secs(10);
-/// How long a client that is sent away may take to go.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// Streams of one connection at one time.
-const MOST_STREAMS: u32 = 1000;
-/// Bytes of a request's head; ours have a few hundred.
-const LARGEST_HEAD: u32 = 4 * 1024;
-/// Bytes on their way to an upstream, per stream and per connection.
-const STREAM_WINDOW: u32 = 1 << 20;
+/// Bytes on their way to upstreams on a connection, at first; each stream begins
+/// with 64 KiB of them, and grows as its upstream keeps up.
 const CONNECTION_WINDOW: u32 = 8 << 20;
-/// Bytes that wait for a client, per stream.
-const SEND_BUFFER: usize = 256 * 1024;
+/// Bytes of a tunnel's future, of which there may be 20,000.
+const LARGEST: usize = 2 * 1024;
+/// What a client's side of HTTP/2 begins with (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-type Connection = server::Connection<ServerStream<TcpStream>, Bytes>;
+/// A verified client that has begun to speak HTTP/2.
+type Session = Replay<ServerStream<ReadAhead<TcpStream>>>;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +53,14 @@ enum Ended {
     Tls(#[from] TlsError),
     #[error("no handshake in time")]
     HandshakeTimeout,
+    #[error("the client has too many connections")]
+    Crowded,
     /// A verified client that does not speak HTTP/2.
     #[error("no HTTP/2: {0}")]
-    NotHttp2(h2::Error),
+    NotHttp2(io::Error),
     /// The connection broke, or the client broke the protocol's rules.
     #[error("{0}")]
-    Http2(h2::Error),
+    Http2(conduit::Ended),
     #[error("the client gives no sign of life")]
     Silent,
     #[error("the client's trust domain is not linked any more")]
@@ -76,11 +73,11 @@ impl Gateway {
     /// Serves one connection until it ends.
     pub(crate) async fn connection(self: Arc<Self>, accepted: Accepted, place: Place) {
         let Accepted { stream, slot, .. } = accepted;
-        match within_handshake(self.handshake(stream)).await {
-            Ok((connection, client, standing)) => {
+        match self.verified(stream).await {
+            Ok((session, client, standing, _among)) => {
                 drop(place);
                 let _open = self.metrics.connection(client.trust_domain().as_str());
-                let ended = self.streams(connection, client, &standing).await;
+                let ended = self.streams(session, client, &standing).await;
                 debug!(?ended, "connection ended");
                 self.metrics.connection_ended(label(&ended));
             }
@@ -92,38 +89,47 @@ impl Gateway {
         drop(slot);
     }
 
-    async fn handshake(
+    /// A client that has shown who it is, in time, and has a place left.
+    async fn verified(
         &self,
         stream: TcpStream,
-    ) -> Result<(Connection, SpiffeId, Standing), Ended> {
+    ) -> Result<(Session, SpiffeId, Standing, Among), Ended> {
+        // From the first byte of TLS until HTTP/2 stands.
+        let deadline = self.bounds.limits().time(Limit::HandshakeTime);
+        let handshake = timeout(deadline, self.handshake(stream)).await;
+        let (session, client, standing) = handshake.unwrap_or_else(|_| {
+            self.bounds.strike(Limit::HandshakeTime);
+            Err(Ended::HandshakeTimeout)
+        })?;
+        let among = self.crowd.admit(Who::Identity(client.clone()));
+        let among = among.ok_or_else(|| {
+            self.bounds.strike(Limit::ConnectionsPerPeer);
+            Ended::Crowded
+        })?;
+        Ok((session, client, standing, among))
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> Result<(Session, SpiffeId, Standing), Ended> {
         let trust = self.tls.trust();
-        let (session, client) = self.tls.accept(stream, ALPN_MESH).await?;
+        let accepting = self.tls.accept(ReadAhead::new(stream), ALPN_MESH);
+        let (session, client) = accepting.await?;
         let standing = Standing::new(
             &self.tls,
             PeerChain::of_client(&session, &trust, self.tls.clock().now()),
         );
-        let connection = server::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_concurrent_streams(MOST_STREAMS)
-            .max_header_list_size(LARGEST_HEAD)
-            .max_send_buffer_size(SEND_BUFFER)
-            .handshake(session)
-            .await
-            .map_err(Ended::NotHttp2)?;
-        Ok((connection, client, standing))
+        let session = speaks_http2(session).await.map_err(Ended::NotHttp2)?;
+        Ok((session, client, standing))
     }
 
     /// Takes streams until the connection ends. Once the program is to end, or
     /// the client is not trusted as it was, the client is told to go elsewhere,
-    /// and the tunnels under way go on.
+    /// and the tunnels under way go on; they end with the connection.
     async fn streams(
         self: &Arc<Self>,
-        mut connection: Connection,
+        session: Session,
         client: SpiffeId,
         standing: &Standing,
     ) -> Result<(), Ended> {
-        let mut silent = pin!(silent(connection.ping_pong()));
         let mut unlinked = pin!(self.state.clone().unlinked(&client));
         let mut distrusted = pin!(standing.end());
         let mut leave = pin!(async {
@@ -132,56 +138,46 @@ impl Gateway {
                 () = standing.leave() => {}
             }
         });
+        let (gateway, asking) = (self.clone(), client.clone());
+        let serve = move |request| gateway.stream(&asking, request);
+        let limits = limits(&self.bounds);
+        let (connection, life) = conduit::serve(Sealed(session), Version::Http2, limits, serve);
+        let (mut life, mut silence) = (pin!(life), pin!(connection.silence(PING, PONG)));
         let mut leaving = false;
         loop {
             tokio::select! {
-                stream = connection.accept() => match stream {
-                    Some(Ok((request, respond))) => self.stream(&client, request, respond),
-                    Some(Err(error)) => return Err(Ended::Http2(error)),
-                    None => return Ok(()),
-                },
-                () = &mut silent => return Err(Ended::Silent),
-                () = &mut unlinked => {
-                    send_away(&mut connection).await;
-                    return Err(Ended::Unlinked);
-                }
-                () = &mut distrusted => {
-                    send_away(&mut connection).await;
-                    return Err(Ended::Distrusted);
-                }
+                ended = &mut life => return well(ended),
+                () = &mut silence => return Err(Ended::Silent),
+                () = &mut unlinked => return Err(Ended::Unlinked),
+                () = &mut distrusted => return Err(Ended::Distrusted),
                 () = &mut leave, if !leaving => {
                     leaving = true;
-                    connection.graceful_shutdown();
+                    connection.shutdown();
                 }
             }
         }
     }
 
     /// Refuses a stream, answers it, or makes it a tunnel.
-    fn stream(
-        self: &Arc<Self>,
-        client: &SpiffeId,
-        request: Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
-    ) {
-        let decided = asked(&request).and_then(|target| {
+    fn stream(self: &Arc<Self>, client: &SpiffeId, request: Request) {
+        let Request { exchange, head, .. } = request;
+        let decided = asked(&head).and_then(|target| {
             let upstream = self.state.decide(client, target);
             Ok((target, upstream.map_err(Refusal::Connect)?))
         });
         match decided {
-            // Whether the client still wants the answer is its own affair.
-            Ok((_, Upstream::Probe)) => drop(respond.send_response(Response::new(()), true)),
+            Ok((_, Upstream::Probe)) => say(&exchange, Head::response(200)),
             Ok((target, upstream)) => {
                 let Ok(permit) = self.tunnels.clone().try_acquire_owned() else {
-                    self.refuse(client, &mut respond, Refusal::Connect(Reason::Overloaded));
+                    self.bounds.strike(Limit::Tunnels);
+                    self.refuse(client, &exchange, Refusal::Connect(Reason::Overloaded));
                     return;
                 };
                 let tunnel = Tunnel {
                     client: client.clone(),
                     target,
                     upstream,
-                    receive: request.into_body(),
-                    respond,
+                    exchange,
                 };
                 let gateway = self.clone();
                 let span = debug_span!("tunnel", %client, ?target);
@@ -189,55 +185,72 @@ impl Gateway {
                     tunnel.run(gateway).await;
                     drop(permit);
                 };
+                debug_assert!(size_of_val(&tunnel) <= LARGEST, "{}", size_of_val(&tunnel));
                 self.tasks.spawn(tunnel.instrument(span));
             }
-            Err(refusal) => self.refuse(client, &mut respond, refusal),
+            Err(refusal) => self.refuse(client, &exchange, refusal),
         }
     }
 
     /// Says no, and counts it.
-    pub(crate) fn refuse(
-        &self,
-        client: &SpiffeId,
-        respond: &mut SendResponse<Bytes>,
-        why: Refusal,
-    ) {
+    pub(crate) fn refuse(&self, client: &SpiffeId, exchange: &Exchange, why: Refusal) {
         debug!(%client, reason = why.label(), "refused");
         let link = self.state.link(client);
         self.metrics.tunnel_refused(client, link, why.label());
-        // Whether the client still wants the answer is its own affair.
-        drop(respond.send_response(refusal(why), true));
+        say(exchange, refusal(why));
     }
 }
 
-async fn within_handshake<T>(
-    handshake: impl Future<Output = Result<T, Ended>>,
-) -> Result<T, Ended> {
-    timeout(HANDSHAKE, handshake)
-        .await
-        .unwrap_or(Err(Ended::HandshakeTimeout))
-}
-
-/// Returns when a ping is not answered.
-async fn silent(pings: Option<PingPong>) {
-    let Some(mut pings) = pings else {
-        // Taken before, which it was not.
-        return std::future::pending().await;
-    };
-    loop {
-        sleep(PING).await;
-        let pong = timeout(PONG, pings.ping(Ping::opaque())).await;
-        if !matches!(pong, Ok(Ok(_))) {
-            return;
+/// Waits for the client's first bytes, which are read again later.
+async fn speaks_http2(session: ServerStream<ReadAhead<TcpStream>>) -> io::Result<Session> {
+    let mut session = Replay::new(session);
+    while session.peeked() != PREFACE {
+        if session.peek_more(PREFACE.len()).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !PREFACE.starts_with(session.peeked()) {
+            return Err(io::ErrorKind::InvalidData.into());
         }
     }
+    Ok(session)
 }
 
-/// Closes the connection and all its streams.
-async fn send_away(connection: &mut Connection) {
-    connection.abrupt_shutdown(Reset::CANCEL);
-    // It is dropped next; a client that does not go is left behind.
-    let _ = timeout(GOODBYE, poll_fn(|cx| connection.poll_closed(cx))).await;
+/// What a connection bears.
+fn limits(bounds: &Bounds) -> Arc<Limits> {
+    Arc::new(Limits {
+        connection_window: CONNECTION_WINDOW,
+        // Pings tell whether the client is still there.
+        idle_time: Duration::MAX,
+        ..(*bounds.clients()).clone()
+    })
+}
+
+/// Answers, and that is all. Whether the client still wants the answer is its
+/// own affair.
+fn say(exchange: &Exchange, answer: Result<Head, Invalid>) {
+    if let Ok(head) = answer {
+        let _ = exchange.send_head(&head, true);
+    }
+}
+
+/// The answer to a refused stream: the reason, and nothing else.
+fn refusal(refusal: Refusal) -> Result<Head, Invalid> {
+    let mut head = Head::response(refusal.status().as_u16())?;
+    head.push(
+        mesh1::ERROR.as_bytes(),
+        refusal.reason().as_str().as_bytes(),
+    )?;
+    if refusal.status() == StatusCode::METHOD_NOT_ALLOWED {
+        head.push(b"allow", b"CONNECT")?;
+    }
+    Ok(head)
+}
+
+fn well(ended: conduit::Ended) -> Result<(), Ended> {
+    match ended {
+        conduit::Ended::Fault(fault) if fault.is_clean() => Ok(()),
+        ended => Err(Ended::Http2(ended)),
+    }
 }
 
 /// A label for metrics; the set of values is closed.
@@ -246,6 +259,7 @@ const fn label(ended: &Result<(), Ended>) -> &'static str {
         Ok(()) => "done",
         Err(Ended::Tls(error)) => error.reason(),
         Err(Ended::HandshakeTimeout) => "timeout",
+        Err(Ended::Crowded) => "crowded",
         Err(Ended::NotHttp2(_)) => "not_http2",
         Err(Ended::Http2(_)) => "broken",
         Err(Ended::Silent) => "silent",

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request, StatusCode};
+use http::StatusCode;
 use mesh_core::{
     endpoint::EndpointId,
     identity::SpiffeId,
     link::{Link, Links},
 };
 use mesh_dataplane::tunnel::Target;
+use mesh_http::head::Head;
 use mesh_wire::mesh1::{self, Reason};
 
 use crate::table::{Route, Table};
@@ -69,12 +70,13 @@ impl Refusal {
 /// # Errors
 /// If it is not exactly one of the three `CONNECT`s that there are, or has
 /// passed too many gateways.
-pub(crate) fn asked<B>(request: &Request<B>) -> Result<Target, Refusal> {
-    if request.method() != Method::CONNECT {
+pub(crate) fn asked(request: &Head) -> Result<Target, Refusal> {
+    if !request.is_connect() {
         return Err(Refusal::Method);
     }
     let refuse = |reason| Err(Refusal::Connect(reason));
-    match mesh1::hops(request.headers()) {
+    let hops = request.get_single(mesh1::HOPS.as_bytes());
+    match hops.and_then(mesh1::hops) {
         None | Some(0) => return refuse(Reason::BadRequest),
         Some(hops) if hops > MOST_HOPS => return refuse(Reason::TooManyHops),
         Some(_) => {}
@@ -85,16 +87,16 @@ pub(crate) fn asked<B>(request: &Request<B>) -> Result<Target, Refusal> {
     Ok(target)
 }
 
-fn target<B>(request: &Request<B>) -> Option<Target> {
-    let uri = request.uri();
-    if uri.scheme().is_some() || uri.path_and_query().is_some() {
+fn target(request: &Head) -> Option<Target> {
+    // An extended one asks for something else (RFC 8441 §4).
+    if request.protocol().is_some() || request.scheme().is_some() || !request.path().is_empty() {
         return None;
     }
-    let has_id = request.headers().contains_key(mesh1::ENDPOINT);
-    match uri.authority()?.as_str() {
+    let has_id = request.get(mesh1::ENDPOINT.as_bytes()).is_some();
+    match str::from_utf8(request.authority()?).ok()? {
         mesh1::AUTHORITY_ENDPOINT => {
-            let id = mesh1::single(request.headers(), mesh1::ENDPOINT)?;
-            Some(Target::Endpoint(id.parse().ok()?))
+            let id = request.get_single(mesh1::ENDPOINT.as_bytes())?;
+            Some(Target::Endpoint(str::from_utf8(id).ok()?.parse().ok()?))
         }
         mesh1::AUTHORITY_PROBE if !has_id => Some(Target::Probe),
         mesh1::AUTHORITY_EXPORTS if !has_id => Some(Target::Exports),

@@ -9,11 +9,10 @@
 //! there is nothing to reach.
 //!
 //! Read `connection.rs` for the life of a connection, `decide.rs` for who is let
-//! through, `tunnel.rs` and `copy.rs` for the life of a tunnel.
+//! through, `tunnel.rs` for the life of a tunnel.
 
 mod config;
 mod connection;
-mod copy;
 mod decide;
 #[cfg(test)]
 mod fixtures;
@@ -28,34 +27,51 @@ mod unfinished;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use mesh_core::ports;
-use mesh_dataplane::{
-    control::ControlPlane, health::IdentityHealth, links::watch_links, resolve::Resolver,
+use mesh_core::{
+    limits::{Limit, Program},
+    ports,
 };
-use mesh_net::{accept::Acceptor, listen::listen};
-use mesh_runtime::{Admin, Readiness, Shutdown, drain, init_tracing, registry};
+use mesh_dataplane::{
+    control::ControlPlane,
+    crowd::Crowd,
+    health::IdentityHealth,
+    limits::{Bounds, Strikes, budget},
+    links::watch_links,
+    resolve::Resolver,
+};
+use mesh_net::{
+    accept::Acceptor,
+    listen::listen,
+    spread::{Dialler, Spread},
+};
+use mesh_runtime::{Admin, Readiness, Shutdown, Workers, drain, init_tracing, registry};
 use mesh_tls::Tls;
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::{net::TcpStream, sync::Semaphore, time::sleep};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, debug_span, info, warn};
 
 pub use crate::config::Config;
 use crate::{metrics::Metrics, state::State, table::watch_table, unfinished::Unfinished};
 
-/// Connections without an identity at one time, and from one address.
-const MOST_UNFINISHED: usize = 2048;
-const MOST_UNFINISHED_PER_ADDRESS: usize = 256;
+/// How long workers may take to end when their tunnels have.
+const WORKERS_END: Duration = Duration::from_secs(1);
 
 /// Runs the gateway until it is told to end.
 ///
 /// # Errors
-/// If a listener cannot be bound or the roots cannot be read.
+/// If a listener cannot be bound or the roots cannot be read; if a worker panics,
+/// since its tunnels would be lost then, and all that come after them.
 pub async fn run(config: Config) -> Result<()> {
     init_tracing(&config.runtime.log, config.runtime.log_format)?;
     info!(?config, "mesh-gateway");
     let shutdown = Shutdown::on_signals()?;
     let mut registry = registry("mesh-gateway", env!("CARGO_PKG_VERSION"));
     let metrics = Metrics::register(&mut registry);
+    let limits = &config.limits.0;
+    let bounds = Bounds::new(limits.clone(), budget(limits));
+    let strikes = Strikes::new(Program::Gateway, vec![("inbound", bounds.clone())]);
+    let gateway = registry.sub_registry_with_prefix("mesh_gateway");
+    gateway.register_collector(Box::new(strikes.clone()));
     let readiness = Readiness::new();
     let identity = IdentityHealth::register(&mut registry, readiness.clone());
     let registry = Arc::new(registry);
@@ -67,20 +83,32 @@ pub async fn run(config: Config) -> Result<()> {
     let admin = tokio::spawn(admin.serve(last.clone()));
 
     let background = TaskTracker::new();
+    background.spawn(strikes.report());
     let control = ControlPlane::start(&config.workload, identity, &background)?;
     let links = watch_links(&control, &background);
     let table = watch_table(&control, &background);
     let mut state = State::new(table, links);
-    let door = Door::bind(config.gateway_addr, config.max_connections)?;
+    let mut workers = Workers::start(config.workers).await.context("workers")?;
+    let spread = Spread::over(workers.runtimes());
+    let door = Door::bind(config.gateway_addr, limits.size(Limit::Connections), spread)?;
 
-    tokio::select! {
-        () = become_ready(&control, &mut state) => {
-            readiness.set(true);
-            info!("ready");
-            let gateway = Gateway::new(&config, &control, state, metrics);
-            serve(Arc::new(gateway), door, &config, &readiness, &shutdown).await;
+    let life = async {
+        tokio::select! {
+            () = become_ready(&control, &mut state) => {
+                readiness.set(true);
+                info!("ready");
+                let gateway = Gateway::new(&config, &control, state, metrics, bounds);
+                serve(Arc::new(gateway), door, &config, &readiness, &shutdown).await;
+            }
+            () = shutdown.signalled() => {}
         }
-        () = shutdown.signalled() => {}
+    };
+    tokio::select! {
+        () = life => {}
+        ended = workers.failed() => return Err(ended.into()),
+    }
+    if !workers.stop(WORKERS_END).await {
+        warn!("a worker was still busy at the end");
     }
     last.trigger();
     admin.await?;
@@ -123,7 +151,10 @@ pub(crate) struct Gateway {
     state: State,
     exports: Exports,
     metrics: Metrics,
+    bounds: Bounds,
     unfinished: Unfinished,
+    /// Verified clients.
+    crowd: Crowd,
     /// One permit for each tunnel.
     tunnels: Arc<Semaphore>,
     /// Connections and tunnels.
@@ -140,7 +171,16 @@ pub(crate) struct Exports {
 }
 
 impl Gateway {
-    fn new(config: &Config, control: &ControlPlane, state: State, metrics: Metrics) -> Self {
+    fn new(
+        config: &Config,
+        control: &ControlPlane,
+        state: State,
+        metrics: Metrics,
+        bounds: Bounds,
+    ) -> Self {
+        let most = |limit| bounds.limits().size(limit);
+        let (all, of_one) = (Limit::Handshakes, Limit::HandshakesPerAddress);
+        let tunnels = most(Limit::Tunnels).min(Semaphore::MAX_PERMITS);
         Self {
             tls: control.tls().clone(),
             state,
@@ -150,10 +190,12 @@ impl Gateway {
                 resolver: control.resolver().clone(),
             },
             metrics,
-            unfinished: Unfinished::new(MOST_UNFINISHED, MOST_UNFINISHED_PER_ADDRESS),
-            tunnels: Arc::new(Semaphore::new(config.max_tunnels)),
+            unfinished: Unfinished::new(most(all), most(of_one)),
+            crowd: Crowd::new(most(Limit::ConnectionsPerPeer)),
+            tunnels: Arc::new(Semaphore::new(tunnels)),
             tasks: TaskTracker::new(),
             draining: Shutdown::new(),
+            bounds,
         }
     }
 
@@ -161,15 +203,24 @@ impl Gateway {
     /// go on.
     async fn accept(self: Arc<Self>, door: Door) {
         loop {
-            let accepted = door.0.accept().await;
+            if door.acceptor.is_full() {
+                self.bounds.strike(Limit::Connections);
+            }
+            let accepted = door.acceptor.accept().await;
             match self.unfinished.admit(accepted.peer.ip()) {
                 Ok(place) => {
                     let span = debug_span!("connection", client = %accepted.peer);
-                    let connection = self.clone().connection(accepted, place);
-                    self.tasks.spawn(connection.instrument(span));
+                    let gateway = self.clone();
+                    let carry = move |_, accepted| {
+                        let connection = gateway.connection(accepted, place);
+                        connection.instrument(span)
+                    };
+                    let dialler = |_: &TcpStream| Dialler::Peer;
+                    door.spread.spawn(&self.tasks, accepted, dialler, carry);
                 }
                 Err(too_many) => {
                     debug!(client = %accepted.peer, reason = too_many.label(), "closed");
+                    self.bounds.strike(too_many.limit());
                     self.metrics.handshake_refused(too_many.label());
                 }
             }
@@ -184,12 +235,18 @@ impl Gateway {
     }
 }
 
-/// The public port, bound.
-struct Door(Acceptor);
+/// The public port, bound, and the workers that its connections go to.
+struct Door {
+    acceptor: Acceptor,
+    spread: Spread,
+}
 
 impl Door {
-    fn bind(address: SocketAddr, most_connections: usize) -> Result<Self> {
+    fn bind(address: SocketAddr, most_connections: usize, spread: Spread) -> Result<Self> {
         let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
-        Ok(Self(Acceptor::new(listener, most_connections)))
+        Ok(Self {
+            acceptor: Acceptor::new(listener, most_connections),
+            spread,
+        })
     }
 }

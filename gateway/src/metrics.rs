@@ -8,6 +8,7 @@ use std::{
 };
 
 use mesh_core::identity::SpiffeId;
+use mesh_drive::exchange;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -188,6 +189,7 @@ impl Metrics {
             carried: Carried {
                 up: bytes("up"),
                 down: bytes("down"),
+                counted: exchange::Carried::default(),
             },
             _open: open,
             closed: self.tunnels_closed.clone(),
@@ -224,10 +226,20 @@ impl Drop for TunnelMetrics {
 }
 
 /// Bytes of a tunnel: `up` to the upstream, `down` from it.
-#[derive(Clone, Default)]
 pub(crate) struct Carried {
-    pub(crate) up: Counter,
-    pub(crate) down: Counter,
+    up: Counter,
+    down: Counter,
+    counted: exchange::Carried,
+}
+
+impl Carried {
+    /// So much is it that the connection to the upstream has carried.
+    pub(crate) fn count(&mut self, carried: exchange::Carried) {
+        let counted = std::mem::replace(&mut self.counted, carried);
+        self.up.inc_by(carried.sent.saturating_sub(counted.sent));
+        let down = carried.received.saturating_sub(counted.received);
+        self.down.inc_by(down);
+    }
 }
 
 /// Something that is open.
@@ -269,8 +281,10 @@ mod tests {
     fn a_tunnel_is_counted_from_its_opening_to_its_end() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let tunnel = metrics.tunnel(way());
-        tunnel.carried.up.inc_by(7);
+        let mut tunnel = metrics.tunnel(way());
+        for (sent, received) in [(3, 0), (7, 2), (7, 2)] {
+            tunnel.carried.count(exchange::Carried { received, sent });
+        }
         let way = r#"trust_domain="west",service="shop/web",link="west",client="spiffe://west/ns/shop/sa/web""#;
         let text = shown(&registry);
         assert!(text.contains(&format!("mesh_gateway_open_tunnels{{{way}}} 1")));
@@ -282,6 +296,7 @@ mod tests {
             format!("mesh_gateway_open_tunnels{{{way}}} 0"),
             format!(r#"mesh_gateway_tunnels_closed_total{{{way},end="done"}} 1"#),
             format!(r#"mesh_gateway_carried_bytes_total{{{way},direction="up"}} 7"#),
+            format!(r#"mesh_gateway_carried_bytes_total{{{way},direction="down"}} 2"#),
         ] {
             assert!(text.contains(&wanted), "{wanted} is not in\n{text}");
         }

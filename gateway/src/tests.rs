@@ -2,11 +2,15 @@
 //! links set by the test.
 
 mod blind;
+mod carried;
 mod exports;
+mod far;
+mod limits;
 mod peers;
 mod probed;
 mod refused;
 mod rotation;
 mod tunnels;
 mod withdrawn;
+mod workers;
 mod world;

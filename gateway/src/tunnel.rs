@@ -1,13 +1,22 @@
-//! The life of a tunnel: connect, say yes, copy, and end when the bytes do or
-//! when what let it through is withdrawn.
+//! The life of a tunnel: connect, say yes, join the two connections, and end
+//! when the bytes do or when what let it through is withdrawn.
 
-use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
-use bytes::Bytes;
-use h2::{Reason as Reset, RecvStream, SendStream, server::SendResponse};
-use http::{Response, StatusCode};
 use mesh_core::identity::SpiffeId;
-use mesh_dataplane::tunnel::Target;
+use mesh_dataplane::{message, tunnel::Target};
+use mesh_drive::{
+    conduit,
+    exchange::{Broken, Exchange, as_they_are},
+};
+use mesh_http::{fault::Code, head::Head};
 use mesh_wire::mesh1::Reason;
 use tokio::{
     net::TcpStream,
@@ -17,9 +26,8 @@ use tracing::debug;
 
 use crate::{
     Gateway,
-    copy::{Broken, copy},
     decide::{Refusal, Upstream},
-    metrics::{TunnelMetrics, Way},
+    metrics::{Carried, TunnelMetrics, Way},
     state::State,
     table::Route,
 };
@@ -37,51 +45,90 @@ pub(crate) struct Tunnel {
     pub(crate) client: SpiffeId,
     pub(crate) target: Target,
     pub(crate) upstream: Upstream,
-    pub(crate) receive: RecvStream,
-    pub(crate) respond: SendResponse<Bytes>,
+    pub(crate) exchange: Exchange,
 }
 
 /// How a tunnel ended.
 enum End {
-    Copied(Result<(), Broken>),
+    Over(Result<(), Broken>),
     Withdrawn,
 }
 
 impl Tunnel {
-    /// Carries the bytes until an end.
+    /// Lets the bytes go through until an end.
     pub(crate) async fn run(self, gateway: Arc<Gateway>) {
         let Self {
             client,
             target,
             upstream,
-            mut receive,
-            mut respond,
+            exchange,
         } = self;
         let connected = tokio::select! {
             connected = connect(&gateway, &upstream) => connected,
             // Reset by the client: its place under the cap must not outlive it.
-            _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+            _ = exchange.gone() => return,
         };
-        let (mut connection, led_to) = match connected {
+        let (connection, led_to) = match connected {
             Ok(connected) => connected,
             Err(error) => {
                 debug!(%error, "upstream");
-                gateway.refuse(&client, &mut respond, CONNECT_FAILED);
+                gateway.refuse(&client, &exchange, CONNECT_FAILED);
                 return;
             }
         };
-        let Ok(mut send) = respond.send_response(Response::new(()), false) else {
+        if !agreed(&exchange) {
             return; // the client is gone
-        };
-        let metrics = gateway.metrics.tunnel(way(&gateway, &client, &upstream));
-        let end = tokio::select! {
-            copied = copy(&mut send, &mut receive, &mut connection, &metrics.carried) => {
-                End::Copied(copied)
-            }
-            () = withdrawn(&gateway, &client, target, led_to) => End::Withdrawn,
-        };
-        finish(end, &mut send, metrics);
+        }
+        let mut metrics = gateway.metrics.tunnel(way(&gateway, &client, &upstream));
+        let withdrawn = withdrawn(&gateway, &client, target, led_to);
+        let end = carried(&exchange, connection, &mut metrics.carried, withdrawn).await;
+        finish(&end, metrics);
     }
+}
+
+/// Says yes; whether the client still wants to hear it.
+fn agreed(exchange: &Exchange) -> bool {
+    Head::response(200).is_ok_and(|head| exchange.send_head(&head, false).is_ok())
+}
+
+/// Joins the client's stream and the connection to its upstream: what comes on
+/// one goes on the other, the end of one way while the other goes on, and a
+/// reset as a reset.
+async fn carried(
+    exchange: &Exchange,
+    upstream: TcpStream,
+    counters: &mut Carried,
+    withdrawn: impl Future<Output = ()>,
+) -> End {
+    let (server, life) = conduit::bytes(upstream, message::limits());
+    exchange.join(&server, as_they_are);
+    server.join(exchange, as_they_are);
+    let mut carrying = pin!(async {
+        driven(life, &server, counters).await;
+        // The client may still have to take what came last.
+        exchange.over().await
+    });
+    tokio::select! {
+        over = &mut carrying => End::Over(over),
+        () = withdrawn => {
+            exchange.reset(Code::Cancel);
+            // The upstream is told, too.
+            let _ = carrying.await;
+            End::Withdrawn
+        }
+    }
+}
+
+/// Drives the connection to the upstream, and counts what goes through it:
+/// nothing does without its driver.
+async fn driven<T>(life: impl Future<Output = T>, server: &Exchange, counters: &mut Carried) -> T {
+    let mut life = pin!(life);
+    poll_fn(|cx| {
+        let ended = life.as_mut().poll(cx);
+        counters.count(server.carried());
+        ended
+    })
+    .await
 }
 
 const CONNECT_FAILED: Refusal = Refusal::Connect(Reason::ConnectFailed);
@@ -152,21 +199,19 @@ async fn withdrawn(gateway: &Gateway, client: &SpiffeId, target: Target, led_to:
     }
 }
 
-/// Lets the client know how it ended, and counts it.
-fn finish(end: End, send: &mut SendStream<Bytes>, metrics: TunnelMetrics) {
+/// Counts how it ended.
+fn finish(end: &End, metrics: TunnelMetrics) {
     match end {
-        End::Copied(Ok(())) => metrics.finish("done"),
-        End::Copied(Err(broken)) => {
+        End::Over(Ok(())) => metrics.finish("done"),
+        End::Over(Err(broken)) => {
             debug!(reason = %broken, "tunnel broke");
-            send.send_reset(Reset::CANCEL);
             metrics.finish(match broken {
-                Broken::Client(_) => "client_broke",
-                Broken::Upstream(_) => "upstream_broke",
+                Broken::Joined => "upstream_broke",
+                Broken::Reset(_) | Broken::Connection(_) | Broken::GivenUp => "client_broke",
             });
         }
         End::Withdrawn => {
             debug!("tunnel withdrawn");
-            send.send_reset(Reset::CANCEL);
             metrics.finish("withdrawn");
         }
     }
@@ -183,17 +228,4 @@ fn way(gateway: &Gateway, client: &SpiffeId, upstream: &Upstream) -> Way {
         link: gateway.state.link(client),
         client: client.to_string(),
     }
-}
-
-/// The answer to a refused stream: the reason, and nothing else.
-pub(crate) fn refusal(refusal: Refusal) -> Response<()> {
-    let mut response = Response::new(());
-    *response.status_mut() = refusal.status();
-    let headers = response.headers_mut();
-    headers.insert(mesh_wire::mesh1::ERROR, refusal.reason().header());
-    if refusal.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let only = http::HeaderValue::from_static("CONNECT");
-        headers.insert(http::header::ALLOW, only);
-    }
-    response
 }

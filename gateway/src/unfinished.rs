@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use mesh_core::limits::Limit;
+
 /// The unfinished handshakes, together and by client address. Clones share
 /// them.
 #[derive(Clone)]
@@ -35,6 +37,14 @@ impl TooMany {
         match self {
             Self::All => "too_many",
             Self::Address => "too_many_from_address",
+        }
+    }
+
+    /// What has struck.
+    pub(crate) const fn limit(self) -> Limit {
+        match self {
+            Self::All => Limit::Handshakes,
+            Self::Address => Limit::HandshakesPerAddress,
         }
     }
 }

@@ -3,9 +3,12 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -23,8 +26,13 @@ use crate::{
 /// A capture that runs; it ends when dropped.
 pub struct Capture {
     child: Child,
+    /// What tcpdump says, line by line.
+    said: mpsc::Receiver<String>,
     file: tempfile::TempPath,
 }
+
+/// How long tcpdump may take to write what the kernel holds for it.
+const DRAIN: Duration = Duration::from_secs(20);
 
 /// What was captured.
 pub struct Captured {
@@ -78,25 +86,55 @@ impl Capture {
             .stderr(Stdio::piped())
             .spawn()
             .context("tcpdump does not start")?;
-        let said = child.stderr.take().context("tcpdump's standard error")?;
+        let stderr = child.stderr.take().context("tcpdump's standard error")?;
+        let said = lines(stderr);
         // It says so once its socket is open.
-        for line in BufReader::new(said).lines() {
-            if line?.contains("listening on") {
-                return Ok(Self { child, file });
+        for line in &said {
+            if line.contains("listening on") {
+                return Ok(Self { child, said, file });
             }
         }
         bail!("tcpdump ended: {}", child.wait()?)
     }
 
-    /// Ends the capture.
+    /// Ends the capture, when all is written that there was until now.
     ///
     /// # Errors
-    /// If tcpdump cannot be ended.
+    /// If tcpdump cannot be ended, or does not get at what the kernel holds.
     pub fn stop(mut self) -> Result<Captured> {
+        self.drain()?;
         self.end()?;
         let empty = tempfile::NamedTempFile::new()?.into_temp_path();
         let file = std::mem::replace(&mut self.file, empty);
         Ok(Captured { file })
+    }
+
+    /// On a busy machine tcpdump may not have run since the last packet, and it
+    /// leaves at once when it is told to.
+    fn drain(&self) -> Result<()> {
+        let start = Instant::now();
+        let wanted = self.counts()?.received;
+        loop {
+            let counts = self.counts()?;
+            if counts.captured + counts.dropped >= wanted {
+                return Ok(());
+            }
+            if start.elapsed() > DRAIN {
+                bail!("tcpdump has {counts:?} and does not get at the rest");
+            }
+        }
+    }
+
+    /// What tcpdump has counted so far.
+    fn counts(&self) -> Result<Counts> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?);
+        kill(pid, Signal::SIGUSR1)?;
+        loop {
+            let line = self.said.recv_timeout(DRAIN);
+            if let Some(counts) = Counts::of(&line.context("tcpdump says nothing")?) {
+                return Ok(counts);
+            }
+        }
     }
 
     fn end(&mut self) -> Result<()> {
@@ -115,6 +153,46 @@ impl Drop for Capture {
             let _ = self.end();
         }
     }
+}
+
+/// Packets as tcpdump counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    /// Written.
+    captured: u64,
+    /// Seen by the kernel.
+    received: u64,
+    /// That the kernel had no room for.
+    dropped: u64,
+}
+
+impl Counts {
+    /// What a line says, if it is about them.
+    fn of(line: &str) -> Option<Self> {
+        let count = |what: &str| {
+            let before = line.split(what).next().filter(|before| *before != line)?;
+            // "12 packets captured"
+            before.split(' ').rev().nth(1)?.parse().ok()
+        };
+        Some(Self {
+            captured: count(" captured")?,
+            received: count(" received by filter")?,
+            dropped: count(" dropped by kernel")?,
+        })
+    }
+}
+
+/// The lines of `stream` as they come, read by a thread that ends with it.
+fn lines(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (send, receive) = mpsc::channel();
+    thread::spawn(move || {
+        let lines = BufReader::new(stream).lines();
+        // Nobody may be interested any more.
+        lines
+            .map_while(Result::ok)
+            .all(|line| send.send(line).is_ok())
+    });
+    receive
 }
 
 impl Captured {
@@ -156,5 +234,25 @@ impl Captured {
             .windows(needle.len())
             .filter(|window| *window == needle)
             .count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tcpdump_counts_is_read() {
+        let line = "tcpdump: 1 packet captured, 27 packets received by filter, 3 packets dropped \
+                    by kernel";
+        let counts = Counts {
+            captured: 1,
+            received: 27,
+            dropped: 3,
+        };
+        assert_eq!(Counts::of(line), Some(counts));
+        for other in ["", "27 packets captured", "listening on any, captured"] {
+            assert_eq!(Counts::of(other), None, "{other}");
+        }
     }
 }

@@ -8,12 +8,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use mesh_core::destination::Endpoint;
-use mesh_dataplane::message::{Body, BoxError};
+use mesh_dataplane::message::{Body, BoxError, Response};
 use mesh_drive::exchange::Carried;
+use mesh_http::head::Head;
 use tracing::{Level, enabled, info};
 
 use crate::metrics::BackendLabels;
@@ -44,11 +44,15 @@ pub(crate) struct Went {
 impl Went {
     /// To an endpoint of a Service; nothing if nobody wants to know.
     pub(crate) fn out(labels: &BackendLabels, endpoint: &Endpoint) -> Option<Self> {
-        is_on().then(|| Self {
+        is_on().then(|| Self::to(labels, endpoint))
+    }
+
+    fn to(labels: &BackendLabels, endpoint: &Endpoint) -> Self {
+        Self {
             service: labels.service().to_owned(),
             cluster: labels.cluster().to_owned(),
             endpoint: endpoint.address.to_string(),
-        })
+        }
     }
 }
 
@@ -58,7 +62,7 @@ pub(crate) struct Line {
     direction: &'static str,
     client: String,
     went: Went,
-    method: Option<Method>,
+    method: Option<String>,
     path: String,
     status: Option<u16>,
     bytes: u64,
@@ -66,14 +70,11 @@ pub(crate) struct Line {
 
 impl Line {
     /// For a request; none if the log is off.
-    pub(crate) fn request<B>(
-        direction: &'static str,
-        client: &str,
-        request: &Request<B>,
-    ) -> Option<Self> {
+    pub(crate) fn request(direction: &'static str, client: &str, head: &Head) -> Option<Self> {
         let mut line = Self::stream(direction, client, Went::default())?;
-        line.method = Some(request.method().clone());
-        line.path = clean(request.uri().path());
+        let path = head.path().split(|byte| *byte == b'?').next();
+        line.method = Some(clean(&String::from_utf8_lossy(head.method())));
+        line.path = clean(&String::from_utf8_lossy(path.unwrap_or_default()));
         Some(line)
     }
 
@@ -89,6 +90,11 @@ impl Line {
             status: None,
             bytes: 0,
         })
+    }
+
+    /// The request went there.
+    pub(crate) fn went(&mut self, labels: &BackendLabels, endpoint: &Endpoint) {
+        self.went = Went::to(labels, endpoint);
     }
 
     /// The connection ended well, and carried so much.
@@ -115,15 +121,19 @@ impl Drop for Line {
     }
 }
 
-/// The answer, whose line is written when its body has ended.
-pub(crate) fn answered(line: Option<Line>, mut response: Response<Body>) -> Response<Body> {
-    let went = response.extensions_mut().remove::<Went>();
+/// The answer, whose line is written when its body or its tunnel has ended.
+pub(crate) fn answered(line: Option<Line>, response: Response) -> Response {
     let Some(mut line) = line else {
         return response;
     };
-    line.status = Some(response.status().as_u16());
-    line.went = went.unwrap_or_default();
-    response.map(|inner| Body::Other(Counted { inner, line }.boxed()))
+    line.status = Some(response.status());
+    response.map(|inner| match inner {
+        Body::Reset(..) => inner,
+        Body::Tunnel(tunnel) => Body::Tunnel(tunnel.telling(move |carried| line.carried(carried))),
+        Body::Whole(_) | Body::Incoming(_) | Body::Other(_) => {
+            Body::Other(Counted { inner, line }.boxed())
+        }
+    })
 }
 
 fn is_on() -> bool {
@@ -169,16 +179,25 @@ impl HttpBody for Counted {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{
         io,
         sync::{Arc, Mutex},
     };
 
+    use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _};
+
     use super::*;
 
+    /// What was logged.
     #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Written {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -194,29 +213,38 @@ mod tests {
     /// What is logged while `act` runs.
     fn logged(filter: &str, act: impl FnOnce()) -> String {
         let written = Written::default();
+        logging(filter, &written, act);
+        written.text()
+    }
+
+    /// Logs what `act` does.
+    pub(crate) fn logging(filter: &str, written: &Written, act: impl FnOnce()) {
         let writer = written.clone();
-        let log = tracing_subscriber::fmt()
-            .with_env_filter(filter)
+        let lines = tracing_subscriber::fmt::layer()
             .with_writer(move || writer.clone())
-            .with_ansi(false)
-            .finish();
+            .with_ansi(false);
+        let filter: Targets = filter.parse().unwrap();
+        let log = tracing_subscriber::registry().with(lines).with(filter);
         tracing::subscriber::with_default(log, act);
-        let bytes = written.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
     }
 
     async fn one_request() {
-        let request = Request::get("http://web/cart?card=4111").body(()).unwrap();
-        let line = Line::request("outbound", "a\nb", &request);
-        let mut response = Response::new(Body::from("hello"));
+        let request = Head::request("GET", "web", "/cart?card=4111").unwrap();
+        let mut line = Line::request("outbound", "a\nb", &request);
         let went = Went {
             service: "shop/web".to_owned(),
             cluster: "east".to_owned(),
             endpoint: "[fd6d::1]:80".to_owned(),
         };
-        response.extensions_mut().insert(went);
+        if let Some(line) = &mut line {
+            line.went = went;
+        }
+        let response = Response {
+            head: Head::response(200).unwrap(),
+            body: Body::from("hello"),
+        };
         let answer = answered(line, response);
-        answer.into_body().collect().await.unwrap();
+        answer.body.collect().await.unwrap();
     }
 
     #[test]

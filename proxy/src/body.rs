@@ -1,24 +1,47 @@
 //! Bodies of requests and answers on their way through.
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body::Body as _;
-use http_body_util::{BodyExt as _, Limited};
-use mesh_dataplane::message::{Body, BoxError, Incoming};
+use http::StatusCode;
+use mesh_dataplane::message::{Body, Incoming, Response};
+use mesh_drive::exchange::Broken;
+use mesh_http::{
+    fault::Code,
+    head::{Head, Invalid},
+};
 
 /// A request body of a declared length up to this is kept, so that the request
 /// can be sent again when nobody has received it.
 const KEPT: u64 = 64 * 1024;
 
 /// The answer of the sidecar itself.
-pub(crate) fn answer(status: StatusCode, message: &str) -> http::Response<Body> {
-    let mut response = http::Response::new(Body::from(format!("mesh-proxy: {message}\n")));
-    *response.status_mut() = status;
-    let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_TYPE, plain);
-    response
+pub(crate) fn answer(status: StatusCode, message: &str) -> Response {
+    Response {
+        // Our own words are valid ones.
+        head: plain_text(status).unwrap_or_default(),
+        body: Body::from(format!("mesh-proxy: {message}\n")),
+    }
+}
+
+/// The answer to an extended CONNECT where the server takes none.
+pub(crate) fn no_protocols() -> Response {
+    let message = "the server takes no extended CONNECT";
+    answer(StatusCode::NOT_IMPLEMENTED, message)
+}
+
+/// No answer: the stream is reset with `code`. Where there are no streams, the
+/// answer is the sidecar's own.
+pub(crate) fn reset(code: Code, message: &str) -> Response {
+    let response = answer(StatusCode::BAD_GATEWAY, message);
+    response.map(|body| match body {
+        Body::Whole(text) => Body::Reset(code, text),
+        other => other,
+    })
+}
+
+fn plain_text(status: StatusCode) -> Result<Head, Invalid> {
+    let mut head = Head::response(status.as_u16())?;
+    head.push(b"content-type", b"text/plain; charset=utf-8")?;
+    Ok(head)
 }
 
 /// A request's body, whole if it is small enough to be sent twice.
@@ -28,19 +51,24 @@ pub(crate) enum RequestBody {
 }
 
 impl RequestBody {
+    /// No body.
+    pub(crate) const fn none() -> Self {
+        Self::Kept(Bytes::new())
+    }
+
+    /// Whether a body of this length is read before anything is sent.
+    pub(crate) const fn is_kept(length: u64) -> bool {
+        length <= KEPT
+    }
+
     /// Reads the body if it is small and of a declared length. (A body of a
     /// declared length has no trailers in HTTP/1; in HTTP/2 they are dropped.)
-    pub(crate) async fn of(body: Incoming) -> Result<Self, BoxError> {
-        if body.is_end_stream() {
-            return Ok(Self::Kept(Bytes::new()));
+    pub(crate) async fn of(body: Incoming) -> Result<Self, Broken> {
+        if body.is_over() {
+            return Ok(Self::none());
         }
-        match body.size_hint().exact() {
-            Some(length) if length <= KEPT => {
-                let limit = usize::try_from(KEPT).unwrap_or(usize::MAX);
-                // Large, and most requests have no body.
-                let whole = Box::pin(Limited::new(body, limit).collect()).await?;
-                Ok(Self::Kept(whole.to_bytes()))
-            }
+        match body.length() {
+            Some(length) if Self::is_kept(length) => body.whole().await.map(Self::Kept),
             _ => Ok(Self::Streaming(Body::Incoming(body))),
         }
     }
@@ -52,15 +80,4 @@ impl RequestBody {
             Self::Streaming(body) => (body, None),
         }
     }
-}
-
-/// `head` again, for another attempt. Extensions are the old connection's and
-/// stay behind.
-pub(crate) fn clone_head(head: &http::request::Parts) -> Request<()> {
-    let mut request = Request::new(());
-    request.method_mut().clone_from(&head.method);
-    request.uri_mut().clone_from(&head.uri);
-    request.headers_mut().clone_from(&head.headers);
-    *request.version_mut() = head.version;
-    request
 }

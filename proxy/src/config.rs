@@ -6,7 +6,8 @@ use std::{
 };
 
 use mesh_core::{authorization::DefaultPolicy, inbound::InboundPolicy};
-use mesh_dataplane::control::WorkloadConfig;
+use mesh_dataplane::{control::WorkloadConfig, limits::SidecarLimits};
+use mesh_runtime::WorkerCount;
 
 /// The sidecar of a meshed pod
 #[derive(Clone, Debug, clap::Parser)]
@@ -34,6 +35,13 @@ pub struct Config {
     /// The pod's namespace
     #[arg(long, env = "MESH_POD_NAMESPACE")]
     pub pod_namespace: String,
+    /// How many threads carry connections, at most 128; 0 is one for each processor
+    /// that the sidecar may use, of the whole node unless it has a CPU limit
+    #[arg(long, env = "MESH_WORKERS", default_value = "1")]
+    pub workers: WorkerCount,
+    /// What it bears of others
+    #[command(flatten)]
+    pub limits: SidecarLimits,
     /// Whether each request and connection is logged, on the target `access`,
     /// unless the log's filter says so itself
     #[arg(long, env = "MESH_ACCESS_LOG")]
@@ -69,10 +77,41 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
+    use mesh_core::limits::Limit;
+
+    use super::Config;
 
     #[test]
     fn the_flags_do_not_contradict_each_other() {
-        super::Config::command().debug_assert();
+        Config::command().debug_assert();
+    }
+
+    /// A sidecar of a pod, with these flags.
+    fn config(flags: &[&str]) -> Result<Config, clap::Error> {
+        let pod = "mesh-proxy --pod-ips 10.42.0.9 --pod-name web-0 --pod-namespace shop";
+        Config::try_parse_from(pod.split(' ').chain(flags.iter().copied()))
+    }
+
+    #[test]
+    fn there_is_one_worker_unless_more_are_asked_for() {
+        assert_eq!(config(&[]).unwrap().workers.get(), 1);
+        assert_eq!(config(&["--workers", "4"]).unwrap().workers.get(), 4);
+    }
+
+    #[test]
+    fn a_limit_may_be_set() {
+        let limits = config(&["--limit-header-lines", "20"]).unwrap().limits.0;
+        assert_eq!(limits.get(Limit::HeaderLines), 20);
+        let said = config(&["--limit-header-lines", "7"]).unwrap_err();
+        assert!(said.to_string().contains("not from 8 to 128"), "{said}");
+    }
+
+    #[test]
+    fn a_wrong_number_of_workers_is_refused_with_what_would_be_right() {
+        for wrong in ["--workers=-1", "--workers=129", "--workers=many"] {
+            let said = config(&[wrong]).unwrap_err().to_string();
+            assert!(said.contains("a whole number from 1 to 128"), "{said}");
+        }
     }
 }

@@ -6,6 +6,7 @@ mod direct;
 mod permit;
 #[cfg(test)]
 mod probed;
+mod screen;
 #[cfg(test)]
 mod tests;
 
@@ -14,29 +15,38 @@ use std::{
     net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
-    time::Duration,
 };
 
-use http::Request;
 use mesh_core::{
     destination::Protocol,
+    identity::SpiffeId,
     inbound::{InboundPolicy, Refusal},
+    limits::Limit,
 };
-use mesh_dataplane::{message::Incoming, trust::Standing};
+use mesh_dataplane::{
+    crowd::{Crowd, Place, Who},
+    limits::Bounds,
+    message::Request,
+    trust::Standing,
+};
 use mesh_drive::{conduit, exchange::Broken, socket::Sealed};
 use mesh_net::{
-    accept::{Accepted, Acceptor},
+    accept::Accepted,
     ahead::ReadAhead,
     original::{canonical, original_destination},
     replay::Replay,
+    spread::Dialler,
 };
 use mesh_runtime::Shutdown;
-use mesh_tls::{ALPN_MESH, PeerChain, Tls};
+use mesh_tls::{ALPN_MESH, PeerChain, ServerStream, Tls, TlsError};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, debug_span};
 
-use self::permit::Caller;
+use self::{
+    permit::{Caller, Guests},
+    screen::Screened,
+};
 use crate::{
     PolicyReceiver,
     metrics::{BackendLabels, Metrics},
@@ -44,12 +54,10 @@ use crate::{
     plain,
     protocol::{Spoken, spoken},
     serve,
+    workers::Carrier,
 };
 
-/// How long a peer's handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(5);
-
-/// What all connections share.
+/// What all connections of one worker share.
 pub(crate) struct Inbound {
     pub(crate) tls: Tls,
     pub(crate) pod_ips: Vec<IpAddr>,
@@ -60,7 +68,13 @@ pub(crate) struct Inbound {
     /// What holds before the control plane has said anything.
     pub(crate) first_policy: Arc<InboundPolicy>,
     pub(crate) metrics: Metrics,
+    pub(crate) bounds: Bounds,
+    /// Who is connected, on whichever worker.
+    pub(crate) crowd: Crowd,
 }
+
+/// A verified peer's connection.
+type Session = ServerStream<ReadAhead<TcpStream>>;
 
 /// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +85,9 @@ enum Ended {
     /// No `mesh/1` peer.
     #[error("no mesh/1 handshake: {0}")]
     Handshake(&'static str),
+    /// The peer is connected as often as it may be.
+    #[error("a peer has too many connections")]
+    Crowded,
     /// Policy does not admit the client.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -87,27 +104,31 @@ enum Ended {
     Broken(Broken),
 }
 
-impl Inbound {
-    /// Takes connections until `shutdown`.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        listener: Acceptor,
-        tasks: TaskTracker,
-        shutdown: Shutdown,
-    ) {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = shutdown.signalled() => return,
-            };
-            let span = debug_span!("inbound", client = %accepted.peer);
-            let connection = self
-                .clone()
-                .connection(accepted, tasks.clone(), shutdown.clone());
-            tasks.spawn(connection.instrument(span));
+impl Carrier for Inbound {
+    fn dialler(&self, stream: &TcpStream) -> Dialler {
+        match dialled(stream) {
+            Ok(original) if original.port() == self.listening => Dialler::Peer,
+            _ => Dialler::Client,
         }
     }
 
+    fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    fn carry(
+        self: Arc<Self>,
+        accepted: Accepted,
+        tasks: TaskTracker,
+        shutdown: Shutdown,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let span = debug_span!("inbound", client = %accepted.peer);
+        let connection = self.connection(accepted, tasks, shutdown);
+        connection.instrument(span)
+    }
+}
+
+impl Inbound {
     async fn connection(
         self: Arc<Self>,
         accepted: Accepted,
@@ -133,13 +154,12 @@ impl Inbound {
         tasks: TaskTracker,
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
-        let local = stream.local_addr().map_err(Ended::Io)?;
-        // Without a record the connection was not redirected.
-        let original = original_destination(&stream).unwrap_or(local);
+        let original = dialled(&stream).map_err(Ended::Io)?;
+        // Each is as large as it has to be, since there may be many of them.
         if original.port() == self.listening {
-            self.peer(stream, from, tasks, shutdown).await
+            Box::pin(self.peer(stream, from, tasks, shutdown)).await
         } else {
-            self.unmeshed(stream, from, original, shutdown).await
+            Box::pin(self.unmeshed(stream, from, original, shutdown)).await
         }
     }
 
@@ -151,36 +171,59 @@ impl Inbound {
         tasks: TaskTracker,
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
+        let stranger = self.place(Who::Address(from))?;
         let trust = self.tls.trust();
-        let handshake = timeout(
-            HANDSHAKE,
-            self.tls.accept(ReadAhead::new(stream), ALPN_MESH),
-        )
-        .await;
-        let (session, client) = match handshake {
-            Ok(Ok(session)) => session,
-            Ok(Err(error)) => return Err(Ended::Handshake(error.reason())),
-            Err(_) => return Err(Ended::Handshake("timeout")),
-        };
+        let (session, client) = self.handshake(stream).await?;
+        let _place = self.place(Who::Identity(client.clone()))?;
+        drop(stranger);
         let standing = Standing::new(
             &self.tls,
             PeerChain::of_client(&session, &trust, self.tls.clock().now()),
         );
         let client = Arc::new(direct::Client {
             labels: BackendLabels::inbound(&client),
-            caller: Caller {
+            guests: Guests::new(Caller {
                 identity: Some(client.clone()),
                 address: from,
-            },
+            }),
             id: client,
         });
-        let answer = |request: Request<Incoming>| {
-            direct::answer(self.clone(), client.clone(), tasks.clone(), request)
+        let (this, who) = (self.clone(), client.clone());
+        let answer = move |request: Request| {
+            direct::answer(this.clone(), who.clone(), tasks.clone(), request)
         };
-        let leave = shutdown.child();
-        let served = pin!(serve::http(Sealed(session), Spoken::Http2, &leave, answer));
+        let (leave, limits) = (shutdown.child(), self.bounds.peers());
+        let served = pin!(async {
+            tokio::select! {
+                // Moved through many hands, and so in a box.
+                ended = serve::http(Sealed(Box::new(session)), Spoken::Http2, limits, &leave, answer) => ended,
+                never = client.guests.watch(&self) => never,
+            }
+        });
         let ended = standing.drive(served, || leave.trigger()).await;
         Err(Ended::Connection(ended.unwrap_or(conduit::Ended::Dropped)))
+    }
+
+    async fn handshake(&self, stream: TcpStream) -> Result<(Session, SpiffeId), Ended> {
+        let deadline = self.bounds.limits().time(Limit::HandshakeTime);
+        let accepting = self.tls.accept(ReadAhead::new(stream), ALPN_MESH);
+        // What only a handshake needs is gone when it is over.
+        match timeout(deadline, Box::pin(accepting)).await {
+            Ok(Ok(session)) => Ok(session),
+            Ok(Err(TlsError::Timeout)) | Err(_) => {
+                self.bounds.strike(Limit::HandshakeTime);
+                Err(Ended::Handshake(TlsError::Timeout.reason()))
+            }
+            Ok(Err(error)) => Err(Ended::Handshake(error.reason())),
+        }
+    }
+
+    /// A place for one more connection of theirs.
+    fn place(&self, who: Who) -> Result<Place, Ended> {
+        self.crowd.admit(who).ok_or_else(|| {
+            self.bounds.strike(Limit::ConnectionsPerPeer);
+            Ended::Crowded
+        })
     }
 
     /// A client without a sidecar: its bytes go to the application, and what
@@ -201,19 +244,27 @@ impl Inbound {
             identity: None,
             address: from,
         };
+        let _place = self.place(Who::Address(from))?;
         let readable = self.readable(&caller, original.port())?;
         let mut stream = Replay::new(stream);
-        let spoken = spoken(&mut stream, readable).await.map_err(Ended::Io)?;
+        let spoken = spoken(&mut stream, readable, &self.bounds)
+            .await
+            .map_err(Ended::Io)?;
         if spoken == Spoken::Opaque {
             return self.unmeshed_bytes(stream, &caller, original).await;
         }
         let client = Arc::new(application::Unmeshed {
             labels: BackendLabels::inbound(""),
-            caller,
+            guests: Guests::new(caller),
             server: original,
         });
-        let answer = |request| application::answer_unmeshed(self.clone(), client.clone(), request);
-        let ended = serve::http(stream, spoken, shutdown, answer).await;
+        let (this, who) = (self.clone(), client.clone());
+        let answer =
+            move |request| application::answer_unmeshed(this.clone(), who.clone(), request);
+        let ended = tokio::select! {
+            ended = serve::http(stream, spoken, self.bounds.clients(), shutdown, answer) => ended,
+            never = client.guests.watch(&self) => never,
+        };
         Err(Ended::Connection(ended))
     }
 
@@ -236,14 +287,15 @@ impl Inbound {
         caller: &Caller,
         server: SocketAddr,
     ) -> Result<(), Ended> {
-        let mut permit = self.permit(caller, server.port())?;
+        let port = server.port();
+        self.permit(caller, port)?;
         let server = mesh_net::socket::connect(server, plain::CONNECT).await;
-        let server = Opaque::of(server.map_err(Ended::Io)?);
+        let server = Opaque::of(self.screened(server.map_err(Ended::Io)?, port));
         tokio::select! {
             carried = opaque::join(Opaque::of(stream), server) => {
                 carried.map(drop).map_err(Ended::Broken)
             }
-            () = permit.withdrawn() => Err(Ended::Withdrawn),
+            () = self.withdrawn(caller, port) => Err(Ended::Withdrawn),
         }
     }
 
@@ -252,10 +304,27 @@ impl Inbound {
         known.unwrap_or_else(|| self.first_policy.clone())
     }
 
+    /// The application's end of bytes that nobody reads.
+    fn screened(&self, socket: TcpStream, port: u16) -> Screened<TcpStream> {
+        match self.policy().protocol(port) {
+            Protocol::Opaque => Screened::opaque(socket),
+            Protocol::Http1 | Protocol::Http2 | Protocol::Detect => {
+                Screened::new(socket, &self.metrics)
+            }
+        }
+    }
+
     /// Where the application listens: on the pod's address, never on loopback.
     fn application(&self, port: u16) -> Option<SocketAddr> {
         self.pod_ips.first().map(|ip| (*ip, port).into())
     }
+}
+
+/// The address that the client of an accepted connection dialled.
+fn dialled(stream: &TcpStream) -> io::Result<SocketAddr> {
+    let local = stream.local_addr()?;
+    // Without a record the connection was not redirected.
+    Ok(original_destination(stream).unwrap_or(local))
 }
 
 impl Ended {
@@ -264,6 +333,7 @@ impl Ended {
         match self {
             Self::Address(_) => Some("address"),
             Self::Handshake(reason) => Some(reason),
+            Self::Crowded => Some("crowded"),
             Self::Refused(refusal) => Some(refusal.as_str()),
             // It is counted where it is noticed.
             Self::Withdrawn | Self::Io(_) | Self::Connection(_) | Self::Broken(_) => None,

@@ -5,7 +5,6 @@ mod links;
 
 use std::sync::{Arc, OnceLock};
 
-use http::StatusCode;
 use mesh_core::destination::Backend;
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -145,7 +144,7 @@ impl Metrics {
         OpenGuard(gauge)
     }
 
-    pub(crate) fn answered(&self, labels: &BackendLabels, status: StatusCode) {
+    pub(crate) fn answered(&self, labels: &BackendLabels, status: u16) {
         let class = class(status);
         let known = labels.answered.get(class);
         if let Some(counter) = known.and_then(OnceLock::get) {
@@ -204,8 +203,8 @@ impl Drop for OpenGuard {
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Which of [`CLASSES`] a status is of.
-const fn class(status: StatusCode) -> usize {
-    match status.as_u16() {
+const fn class(status: u16) -> usize {
+    match status {
         100..200 => 0,
         200..300 => 1,
         300..400 => 2,
@@ -224,8 +223,8 @@ mod tests {
         let metrics = Metrics::register(&mut registry);
         let guard = metrics.open("inbound");
         let labels = BackendLabels::inbound("spiffe://west/ns/shop/sa/web");
-        metrics.answered(&labels, StatusCode::NOT_FOUND);
-        metrics.answered(&labels.clone(), StatusCode::GONE);
+        metrics.answered(&labels, 404);
+        metrics.answered(&labels.clone(), 410);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains(r#"mesh_proxy_open_connections{direction="inbound"} 1"#));

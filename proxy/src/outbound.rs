@@ -6,34 +6,26 @@ pub(crate) mod discovery;
 pub(crate) mod http;
 mod route;
 pub(crate) mod target;
-mod tcp;
+pub(crate) mod tcp;
+mod way;
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
 };
 
-use mesh_core::destination::{Endpoint, Protocol};
-use mesh_dataplane::{
-    links::LinksReceiver,
-    peer::{Peer, PeerAddress, PeerConnection, PeerError, Peers},
-};
+use mesh_core::destination::Protocol;
+use mesh_dataplane::{limits::Bounds, links::LinksReceiver, peer::Peers};
 use mesh_drive::{conduit, exchange::Broken};
-use mesh_net::{
-    accept::{Accepted, Acceptor},
-    original::original_destination,
-    replay::Replay,
-};
+use mesh_net::{accept::Accepted, original::original_destination, replay::Replay, spread::Dialler};
 use mesh_runtime::Shutdown;
-use mesh_wire::mesh1::Reason;
 use tokio::net::TcpStream;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, debug_span};
 
+pub(crate) use self::way::Way;
 use self::{
-    balancer::EndpointState,
     discovery::Discovery,
     target::{Kind, Target},
 };
@@ -43,9 +35,10 @@ use crate::{
     plain,
     protocol::{Spoken, spoken},
     serve,
+    workers::Carrier,
 };
 
-/// What all connections share.
+/// What all connections of one worker share.
 pub(crate) struct Outbound {
     pub(crate) discovery: Discovery,
     pub(crate) peers: Peers,
@@ -54,6 +47,7 @@ pub(crate) struct Outbound {
     /// Our own port: an original destination there would be a loop.
     pub(crate) listening: u16,
     pub(crate) metrics: Metrics,
+    pub(crate) bounds: Bounds,
 }
 
 /// Why a connection ended before its time.
@@ -81,25 +75,27 @@ pub(crate) enum Ended {
     Broken(Broken),
 }
 
-impl Outbound {
-    /// Takes connections until `shutdown`.
-    pub(crate) async fn serve(
-        self: Arc<Self>,
-        listener: Acceptor,
-        tasks: TaskTracker,
-        shutdown: Shutdown,
-    ) {
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                () = shutdown.signalled() => return,
-            };
-            let span = debug_span!("outbound", client = %accepted.peer);
-            let connection = self.clone().connection(accepted, shutdown.clone());
-            tasks.spawn(connection.instrument(span));
-        }
+impl Carrier for Outbound {
+    fn dialler(&self, _: &TcpStream) -> Dialler {
+        Dialler::Client
     }
 
+    fn bounds(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    fn carry(
+        self: Arc<Self>,
+        accepted: Accepted,
+        _: TaskTracker,
+        shutdown: Shutdown,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let span = debug_span!("outbound", client = %accepted.peer);
+        self.connection(accepted, shutdown).instrument(span)
+    }
+}
+
+impl Outbound {
     async fn connection(self: Arc<Self>, accepted: Accepted, shutdown: Shutdown) {
         let _open = self.metrics.open("outbound");
         let Accepted { stream, slot, .. } = accepted;
@@ -127,7 +123,8 @@ impl Outbound {
         }
     }
 
-    async fn route(
+    /// A connection to `target`, declared to speak this.
+    pub(crate) async fn route(
         self: Arc<Self>,
         stream: TcpStream,
         declared: Protocol,
@@ -135,12 +132,15 @@ impl Outbound {
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
         let mut stream = Replay::new(stream);
-        let spoken = spoken(&mut stream, declared).await.map_err(Ended::Io)?;
+        let spoken = spoken(&mut stream, declared, &self.bounds)
+            .await
+            .map_err(Ended::Io)?;
         if spoken == Spoken::Opaque {
             return tcp::carry(&self, stream, &target).await;
         }
-        let answer = |request| http::answer(self.clone(), target.clone(), request);
-        let ended = serve::http(stream, spoken, shutdown, answer).await;
+        let limits = self.bounds.clients();
+        let answer = move |request| http::answer(self.clone(), target.clone(), request);
+        let ended = serve::http(stream, spoken, limits, shutdown, answer).await;
         Err(Ended::Connection(ended))
     }
 
@@ -158,75 +158,6 @@ impl Outbound {
             Ok(())
         }
     }
-
-    /// A connection to the sidecar of `endpoint`.
-    async fn connect(
-        self: &Arc<Self>,
-        endpoint: &Arc<EndpointState>,
-        peer: Peer,
-    ) -> Result<PeerConnection, PeerError> {
-        match self.peers.open_connection(&peer) {
-            Some(open) => Ok(open),
-            // Rare, and large.
-            None => Box::pin(self.connect_anew(endpoint, peer)).await,
-        }
-    }
-
-    /// Opens one, or waits for one that is being opened. That it cannot be had is noted
-    /// and counted, also when whoever asked has given up by then.
-    async fn connect_anew(
-        self: &Arc<Self>,
-        endpoint: &Arc<EndpointState>,
-        peer: Peer,
-    ) -> Result<PeerConnection, PeerError> {
-        let identity = peer.identity.clone();
-        let (this, endpoint) = (self.clone(), endpoint.clone());
-        // It ends within the deadline of a connection.
-        let opening = tokio::spawn(async move {
-            let result = this.peers.connection(&peer).await;
-            if let Err(error) = &result {
-                debug!(%error, "endpoint");
-                let refused = error.refused_by_gateway();
-                let reason = refused.map_or_else(|| error.reason(), Reason::as_str);
-                this.metrics.attempt_failed(reason);
-                match refused {
-                    Some(Reason::UnknownEndpoint) => endpoint.refused(Instant::now()),
-                    _ => endpoint.failed(Instant::now()),
-                }
-            }
-            result
-        });
-        opening
-            .await
-            .unwrap_or(Err(PeerError::Timeout { identity }))
-    }
-
-    /// How the sidecar of `endpoint` is reached; none if it has no sidecar, or
-    /// if its link is gone.
-    pub(crate) fn peer(&self, endpoint: &Endpoint) -> Way {
-        let Some(mesh) = &endpoint.mesh else {
-            return Way::Plain(endpoint.address);
-        };
-        let links = self.links.borrow();
-        let linked = match (endpoint.address.ip(), &*links) {
-            (IpAddr::V6(address), Some(links)) => links.endpoint(address),
-            _ => None,
-        };
-        let address = match linked {
-            Some((link, id)) => PeerAddress::Linked(link, id),
-            None => PeerAddress::Direct((endpoint.address.ip(), mesh.port).into()),
-        };
-        Way::Mesh(Peer {
-            address,
-            identity: mesh.identity.clone(),
-        })
-    }
-}
-
-/// How an endpoint is reached.
-pub(crate) enum Way {
-    Mesh(Peer),
-    Plain(SocketAddr),
 }
 
 /// An address that discovery does not know: as if we were not there.

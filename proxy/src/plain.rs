@@ -5,18 +5,19 @@ use std::{
     collections::HashMap,
     fmt, io,
     net::SocketAddr,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use http::{Request, Response};
-use mesh_dataplane::message::{self, Body, Incoming};
-use mesh_drive::{
-    conduit::{self, Conduit, Ended, Version},
-    exchange::Broken,
+use mesh_dataplane::{
+    limits::Bounds,
+    message::{Asked, Body, Incoming, Response},
 };
-use mesh_http::head::Head;
+use mesh_drive::{
+    conduit::{self, Conduit, Driven, Ended, Version},
+    exchange::{Broken, Exchange},
+};
+use mesh_http::{head::Head, limits::Limits};
 use tokio::sync::Mutex as AsyncMutex;
 
 /// How long a connection may take.
@@ -43,8 +44,18 @@ struct Server {
 }
 
 /// Pooled connections by server and protocol. Clones share them.
-#[derive(Clone, Default)]
-pub(crate) struct Clients(Arc<Mutex<HashMap<Key, Server>>>);
+#[derive(Clone)]
+pub(crate) struct Clients {
+    servers: Arc<Mutex<HashMap<Key, Server>>>,
+    /// What a connection bears, and how long it is kept.
+    limits: Arc<Limits>,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self::bearing(&Bounds::default())
+    }
+}
 
 /// A request without an answer.
 #[derive(thiserror::Error)]
@@ -56,6 +67,9 @@ pub(crate) enum Error {
     /// It may have been received.
     #[error("the server broke off: {0}")]
     Broken(Broken),
+    /// The server has said that it takes no such request, and got none.
+    #[error("the server takes no extended CONNECT")]
+    NoProtocols,
 }
 
 impl fmt::Debug for Error {
@@ -65,29 +79,23 @@ impl fmt::Debug for Error {
 }
 
 impl Clients {
-    /// Sends `request` to `server`, in HTTP/2 if that is its version, else in
-    /// HTTP/1.1. Its URI must be absolute; the authority in it is what the
-    /// server is told, not where the request goes.
-    pub(crate) async fn request(
-        &self,
-        server: SocketAddr,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, Error> {
-        let version = match request.version() {
-            http::Version::HTTP_2 => Version::Http2,
-            _ => Version::Http1,
-        };
-        let (parts, body) = request.into_parts();
-        let head = message::head(&parts).map_err(|_| Error::Broken(Broken::GivenUp))?;
-        drop(parts);
-        self.send((server, version), &head, body).await
+    /// None yet, of connections that bear so much.
+    pub(crate) fn bearing(bounds: &Bounds) -> Self {
+        Self {
+            servers: Arc::default(),
+            limits: bounds.servers(),
+        }
     }
 
-    async fn send(
+    /// Sends a request to a server, in what it is spoken to. The authority
+    /// in `head` is what the server is told, not where the request goes. What the
+    /// server says before its answer `client` is told.
+    pub(crate) async fn request(
         &self,
-        key: Key,
+        key: (SocketAddr, Version),
         head: &Head,
         mut body: Body,
+        client: Option<&Arc<Exchange>>,
     ) -> Result<Response<Incoming>, Error> {
         let mut stale = 0;
         loop {
@@ -97,8 +105,15 @@ impl Clients {
                 Ok(connected) => connected,
                 Err(error) => return Err(Error::Connect(error, Box::new(body))),
             };
-            let unanswered = match message::send(&connection, key.1, head, body).await {
-                Ok(response) => return Ok(response),
+            // One that has ended before it said so shows below.
+            if head.protocol().is_some() && connection.takes_protocols().await == Some(false) {
+                return Err(Error::NoProtocols);
+            }
+            let unanswered = match Asked::on(&connection, head, body) {
+                Ok(asked) => match asked.telling(client.cloned()).answer().await {
+                    Ok(response) => return Ok(response),
+                    Err(unanswered) => unanswered,
+                },
                 Err(unanswered) => unanswered,
             };
             match unanswered.unsent {
@@ -138,7 +153,7 @@ impl Clients {
     async fn open(&self, key: Key) -> io::Result<Conduit> {
         let (address, version) = key;
         let socket = mesh_net::socket::connect(address, CONNECT).await?;
-        let (connection, life) = conduit::connect(socket, version, message::limits_of_kept());
+        let (connection, life) = conduit::connect(socket, version, self.limits.clone());
         // It ends when nobody has used it for a while.
         tokio::spawn(lived(connection.clone(), version, life));
         let mut servers = self.servers();
@@ -149,7 +164,7 @@ impl Clients {
     }
 
     fn servers(&self) -> MutexGuard<'_, HashMap<Key, Server>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -162,12 +177,14 @@ fn server(servers: &mut HashMap<Key, Server>, key: Key) -> &mut Server {
     servers.entry(key).or_default()
 }
 
-async fn lived(connection: Conduit, version: Version, life: impl Future<Output = Ended>) {
-    let life = pin!(life);
+async fn lived<Life>(connection: Conduit, version: Version, life: Life)
+where
+    Life: Future<Output = Ended> + Send + 'static,
+{
     match version {
         Version::Http1 => drop(life.await),
         Version::Http2 => tokio::select! {
-            _ = life => {}
+            _ = Driven::spawn(life) => {}
             () = connection.silence(PING, PONG) => {}
         },
     }
@@ -177,6 +194,7 @@ async fn lived(connection: Conduit, version: Version, life: impl Future<Output =
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use mesh_dataplane::message;
     use mesh_net::listen::listen;
     use tokio::{sync::Barrier, task::JoinSet};
 
@@ -213,16 +231,18 @@ mod tests {
     }
 
     /// How many connections so many requests at once need, three times.
-    async fn connections(version: Version, http: http::Version, at_once: usize) -> usize {
+    async fn connections(version: Version, at_once: usize) -> usize {
         let (address, opened) = patient(version, at_once).await;
         let clients = Clients::default();
         for _ in 0..3 {
             let mut asking = JoinSet::new();
             for _ in 0..at_once {
                 let clients = clients.clone();
-                let request = Request::get("http://web/").version(http);
-                let request = request.body(Body::empty()).unwrap();
-                asking.spawn(async move { clients.request(address, request).await });
+                let head = Head::request("GET", "web", "/").unwrap();
+                asking.spawn(async move {
+                    let body = Body::empty();
+                    clients.request((address, version), &head, body, None).await
+                });
             }
             // One that fails would let the others wait for ever.
             while let Some(answer) = asking.join_next().await {
@@ -244,13 +264,13 @@ mod tests {
 
     #[tokio::test]
     async fn connections_are_used_again_however_many_there_are() {
-        let opened = connections(Version::Http1, http::Version::HTTP_11, 300).await;
+        let opened = connections(Version::Http1, 300).await;
         assert_eq!(opened, 300);
     }
 
     #[tokio::test]
     async fn requests_at_once_share_a_connection_of_http2() {
-        let opened = connections(Version::Http2, http::Version::HTTP_2, 100).await;
+        let opened = connections(Version::Http2, 100).await;
         assert_eq!(opened, 1);
     }
 }

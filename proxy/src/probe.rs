@@ -110,7 +110,7 @@ impl Prober {
 
     async fn attempt(&self, endpoint: String, at: &Endpoint) -> Attempt {
         let start = Instant::now();
-        let (outcome, reason, text) = match self.outbound.peer(at) {
+        let (outcome, reason, text) = match self.outbound.way(at) {
             Way::Plain(_) => ("unmeshed", String::new(), String::new()),
             Way::Mesh(peer) => timeout(ATTEMPT, self.ask(&peer, at.address.port()))
                 .await

@@ -1,15 +1,12 @@
 //! What a connection speaks: as declared, or by its first bytes.
 
-use std::{io, time::Duration};
+use std::io;
 
-use mesh_core::destination::Protocol;
+use mesh_core::{destination::Protocol, limits::Limit};
+use mesh_dataplane::limits::Bounds;
 use mesh_net::replay::Replay;
 use mesh_wire::detect::{Detection, MAX_PEEK, detect};
 use tokio::{io::AsyncRead, time::timeout};
-
-/// How long the first bytes may take; who is silent so long waits for the
-/// other side to speak first.
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How the bytes of a connection are handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,19 +16,34 @@ pub(crate) enum Spoken {
     Opaque,
 }
 
-/// What `io` speaks. What was read to find out stays in `io`.
-pub(crate) async fn spoken<IO>(io: &mut Replay<IO>, declared: Protocol) -> io::Result<Spoken>
+/// What `io` speaks. What was read to find out stays in `io`. Who is silent for too
+/// long waits for the other side to speak first.
+pub(crate) async fn spoken<IO>(
+    io: &mut Replay<IO>,
+    declared: Protocol,
+    bounds: &Bounds,
+) -> io::Result<Spoken>
 where
     IO: AsyncRead + Unpin,
 {
     match declared {
-        Protocol::Http1 => read_first(io).await,
-        Protocol::Http2 => Ok(Spoken::Http2),
-        Protocol::Opaque => Ok(Spoken::Opaque),
-        Protocol::Detect => timeout(DEADLINE, read_first(io))
-            .await
-            .unwrap_or(Ok(Spoken::Opaque)),
+        Protocol::Http2 => return Ok(Spoken::Http2),
+        Protocol::Opaque => return Ok(Spoken::Opaque),
+        Protocol::Http1 | Protocol::Detect => {}
     }
+    let deadline = bounds.limits().time(Limit::DetectTime);
+    if let Ok(spoken) = timeout(deadline, read_first(io)).await {
+        return spoken;
+    }
+    bounds.strike(Limit::DetectTime);
+    Ok(match declared {
+        // Whoever serves HTTP has deadlines of its own for the rest.
+        Protocol::Http1 => Spoken::Http1,
+        // Nor does anybody else begin a line and wait: it would be unread bytes to us,
+        // and might become a request for the application.
+        Protocol::Detect if !io.peeked().is_empty() => Spoken::Http1,
+        Protocol::Http2 | Protocol::Opaque | Protocol::Detect => Spoken::Opaque,
+    })
 }
 
 /// Reads until it is clear what is spoken.
@@ -41,35 +53,36 @@ where
 {
     loop {
         match detect(io.peeked()) {
-            Detection::Http1 if asks_to_switch(io.peeked()) => return Ok(Spoken::Opaque),
             Detection::Http1 => return Ok(Spoken::Http1),
             Detection::Http2 => return Ok(Spoken::Http2),
             Detection::Opaque => return Ok(Spoken::Opaque),
             Detection::NeedMore => {}
         }
         if io.peek_more(MAX_PEEK).await? == 0 {
-            return Ok(Spoken::Opaque);
+            return Ok(so_far(io.peeked()));
         }
     }
 }
 
-/// Whether a first request that has arrived whole wants to leave HTTP/1
-/// (websocket and the like): the connection is then carried as it is. h2c is
-/// not such a wish: it is declined by answering in HTTP/1.
-fn asks_to_switch(bytes: &[u8]) -> bool {
-    let mut headers = [httparse::EMPTY_HEADER; 100];
-    let mut request = httparse::Request::new(&mut headers);
-    if !matches!(request.parse(bytes), Ok(httparse::Status::Complete(_))) {
-        return false;
+/// What is spoken if nothing more is to be learnt.
+fn so_far(bytes: &[u8]) -> Spoken {
+    match detect(bytes) {
+        Detection::Http1 => Spoken::Http1,
+        Detection::Http2 => Spoken::Http2,
+        Detection::Opaque | Detection::NeedMore => Spoken::Opaque,
     }
-    request.headers.iter().any(|header| {
-        header.name.eq_ignore_ascii_case("upgrade") && !header.value.eq_ignore_ascii_case(b"h2c")
-    })
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncWriteExt as _;
+    use std::time::Duration;
+
+    use mesh_core::limits::{Limits, Program};
+    use mesh_dataplane::limits::budget;
+    use tokio::{
+        io::AsyncWriteExt as _,
+        time::{Instant, sleep},
+    };
 
     use super::*;
 
@@ -77,22 +90,38 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(1024);
         client.write_all(bytes).await.unwrap();
         drop(client);
-        spoken(&mut Replay::new(server), declared).await.unwrap()
+        let bounds = Bounds::default();
+        spoken(&mut Replay::new(server), declared, &bounds)
+            .await
+            .unwrap()
     }
 
     #[tokio::test]
-    async fn the_first_bytes_say_what_is_spoken() {
+    async fn h12_the_first_bytes_say_what_is_spoken_and_not_what_is_asked_for() {
         let get = b"GET / HTTP/1.1\r\nhost: web\r\n\r\n";
         let websocket = b"GET / HTTP/1.1\r\nhost: web\r\nupgrade: websocket\r\n\r\n";
         let h2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
         for (bytes, expected) in [
             (&get[..], Spoken::Http1),
-            (websocket, Spoken::Opaque),
+            (websocket, Spoken::Http1),
+            (b"CONNECT web:80 HTTP/1.1\r\n", Spoken::Http1),
             (h2, Spoken::Http2),
             (b"\x16\x03\x01\x02", Spoken::Opaque),
             (b"", Spoken::Opaque),
         ] {
             assert_eq!(of(bytes, Protocol::Detect).await, expected, "{bytes:?}");
+        }
+    }
+
+    /// The rest of it would come as bytes that nobody reads.
+    #[tokio::test(start_paused = true)]
+    async fn h7_half_a_request_line_is_http_after_the_deadline() {
+        for half in ["G", "GET ", "GET / HT", "\r\n"] {
+            let (mut client, server) = tokio::io::duplex(64);
+            client.write_all(half.as_bytes()).await.unwrap();
+            let mut server = Replay::new(server);
+            let spoken = spoken(&mut server, Protocol::Detect, &Bounds::default()).await;
+            assert_eq!(spoken.unwrap(), Spoken::Http1, "{half}");
         }
     }
 
@@ -106,9 +135,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_client_is_opaque_after_the_deadline() {
-        let (_client, server) = tokio::io::duplex(16);
-        let spoken = spoken(&mut Replay::new(server), Protocol::Detect).await;
-        assert_eq!(spoken.unwrap(), Spoken::Opaque);
+    async fn h17_a_silent_client_is_opaque_after_the_deadline() {
+        for text in ["", "detect-time=500ms"] {
+            let limits = Limits::parse(Program::Sidecar, text).unwrap();
+            let bounds = Bounds::new(limits.clone(), budget(&limits));
+            let deadline = bounds.limits().time(Limit::DetectTime);
+            let (mut client, server) = tokio::io::duplex(64);
+            let (mut server, start) = (Replay::new(server), Instant::now());
+            let late = async {
+                sleep(deadline - Duration::from_millis(20)).await;
+                client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            };
+            let detection = spoken(&mut server, Protocol::Detect, &bounds);
+            let (found, ()) = tokio::join!(detection, late);
+            assert_eq!(found.unwrap(), Spoken::Http1);
+            assert_eq!(bounds.struck(Limit::DetectTime), 0);
+            assert!(start.elapsed() < deadline);
+
+            let (_client, server) = tokio::io::duplex(16);
+            let (mut server, start) = (Replay::new(server), Instant::now());
+            let found = spoken(&mut server, Protocol::Detect, &bounds).await;
+            assert_eq!(found.unwrap(), Spoken::Opaque);
+            assert!(start.elapsed() >= deadline);
+            assert_eq!(bounds.struck(Limit::DetectTime), 1);
+        }
     }
 }

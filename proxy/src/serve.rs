@@ -1,11 +1,13 @@
 //! Serving HTTP on a connection until it ends or the program does.
 
-use http::{Request, Response};
-use mesh_dataplane::message::{self, Body, Incoming};
+use std::sync::Arc;
+
+use mesh_dataplane::message::{self, Request, Response};
 use mesh_drive::{
     conduit::{Ended, Version},
     socket::Socket,
 };
+use mesh_http::limits::Limits;
 use mesh_runtime::Shutdown;
 
 use crate::protocol::Spoken;
@@ -15,16 +17,17 @@ use crate::protocol::Spoken;
 pub(crate) async fn http<IO, Answering>(
     socket: IO,
     spoken: Spoken,
+    limits: Arc<Limits>,
     shutdown: &Shutdown,
-    answer: impl Fn(Request<Incoming>) -> Answering + Send + Unpin,
+    answer: impl Fn(Request) -> Answering + Send + Unpin + 'static,
 ) -> Ended
 where
-    IO: Socket,
-    Answering: Future<Output = Response<Body>> + Send + 'static,
+    IO: Socket + Send + 'static,
+    Answering: Future<Output = Response> + Send + 'static,
 {
     let version = match spoken {
         Spoken::Http1 | Spoken::Opaque => Version::Http1,
         Spoken::Http2 => Version::Http2,
     };
-    message::serve(socket, version, shutdown, answer).await
+    message::serve(socket, version, limits, shutdown, answer).await
 }

@@ -1,6 +1,9 @@
 //! Sidecars over loopback: a client's outbound side, and inbound sides before
 //! applications that answer or do not.
 
+mod cost;
+mod cut;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
@@ -16,10 +19,13 @@ use mesh_core::{
         Backend, Destination, Distribution, Endpoint, MeshPeer, Protocol, Service, ServiceRef,
     },
     inbound::InboundPolicy,
+    limits::Limit,
     route::HttpRoutes,
 };
-use mesh_dataplane::{peer::Peers, resolve::Resolver, tunnel::Tunnels};
-use mesh_net::{accept::Acceptor, listen::listen};
+use mesh_dataplane::{
+    crowd::Crowd, limits::Bounds, peer::Peers, resolve::Resolver, tunnel::Tunnels,
+};
+use mesh_net::{accept::Acceptor, listen::listen, spread::Spread};
 use mesh_proto::v1::Workload;
 use mesh_runtime::{Query, Shutdown};
 use mesh_testing::ca::{TestRoot, id};
@@ -46,7 +52,12 @@ use crate::{
     probe::Prober,
     protocol::Spoken,
     serve,
+    workers::Door,
 };
+
+mod limits;
+mod tunnels;
+mod workers;
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const SERVER: &str = "spiffe://west/ns/shop/sa/web";
@@ -58,6 +69,8 @@ const LONG: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy)]
 enum Habit {
     Answers,
+    /// Says something before it answers.
+    Hints,
     BreaksOff,
 }
 
@@ -109,28 +122,28 @@ impl Server {
     /// The same, with another certificate or clock.
     async fn start_as(tls: Tls, habit: Habit) -> Self {
         let received = Arc::new(AtomicUsize::new(0));
+        let application = application(habit, received.clone()).await;
+        let server = Self::before(tls, application);
+        Self { received, ..server }
+    }
+
+    /// A sidecar before an application that counts for itself.
+    fn before(tls: Tls, application: SocketAddr) -> Self {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        let application = application(habit, received.clone()).await;
-        let door = Acceptor::new(listen((HOST, 0).into()).expect("a port"), 100);
-        let sidecar = door.local_addr().expect("an address").port();
-        let (_, policy) = watch::channel(Some(Arc::new(InboundPolicy::of_default(
-            DefaultPolicy::AllUnauthenticated,
-        ))));
-        let inbound = Inbound {
-            tls,
-            pod_ips: vec![HOST],
-            listening: sidecar,
-            application: plain::Clients::default(),
-            policy,
-            first_policy: Arc::default(),
-            metrics,
+        let acceptor = Acceptor::new(listen((HOST, 0).into()).expect("a port"), 100);
+        let sidecar = acceptor.local_addr().expect("an address").port();
+        let door = Door {
+            acceptor,
+            spread: Spread::over(&[]),
+            tasks: TaskTracker::new(),
+            shutdown: Shutdown::new(),
         };
-        tokio::spawn(Arc::new(inbound).serve(door, TaskTracker::new(), Shutdown::new()));
+        tokio::spawn(door.serve(vec![inbound_of(tls, sidecar, metrics)]));
         Self {
             sidecar,
             application,
-            received,
+            received: Arc::default(),
             registry,
         }
     }
@@ -167,6 +180,12 @@ async fn converse(mut stream: TcpStream, habit: Habit, received: Arc<AtomicUsize
             Habit::Answers => {
                 let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood";
                 let _ = stream.write_all(answer).await;
+            }
+            Habit::Hints => {
+                let hint = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: \
+                             </a>\r\nmesh-port: 1\r\n\r\n";
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood";
+                let _ = stream.write_all(&[&hint[..], answer].concat()).await;
             }
             Habit::BreaksOff => return,
         }
@@ -217,6 +236,28 @@ fn outbound_of(tls: Tls, metrics: Metrics) -> Arc<Outbound> {
         links: watch::channel(None).1,
         listening: 1,
         metrics,
+        bounds: Bounds::default(),
+    })
+}
+
+/// The inbound side of a sidecar at this port, which lets everybody in.
+fn inbound_of(tls: Tls, listening: u16, metrics: Metrics) -> Arc<Inbound> {
+    inbound_bearing(tls, listening, metrics, Bounds::default())
+}
+
+/// The same, which bears so much.
+fn inbound_bearing(tls: Tls, listening: u16, metrics: Metrics, bounds: Bounds) -> Arc<Inbound> {
+    let policy = InboundPolicy::of_default(DefaultPolicy::AllUnauthenticated);
+    Arc::new(Inbound {
+        tls,
+        pod_ips: vec![HOST],
+        listening,
+        application: plain::Clients::bearing(&bounds),
+        policy: watch::channel(Some(Arc::new(policy))).1,
+        first_policy: Arc::default(),
+        metrics,
+        crowd: Crowd::new(bounds.limits().size(Limit::ConnectionsPerPeer)),
+        bounds,
     })
 }
 
@@ -228,9 +269,10 @@ async fn exchange_as(tls: Tls, target: Target, request: &str) -> (String, String
     let outbound = outbound_of(tls, metrics);
     let (mut client, ours) = tokio::io::duplex(64 * 1024);
     tokio::spawn(async move {
-        let shutdown = Shutdown::new();
-        let answer = |request| outbound::http::answer(outbound.clone(), target.clone(), request);
-        serve::http(ours, Spoken::Http1, &shutdown, answer).await
+        let (shutdown, limits) = (Shutdown::new(), outbound.bounds.clients());
+        let answer =
+            move |request| outbound::http::answer(outbound.clone(), target.clone(), request);
+        serve::http(ours, Spoken::Http1, limits, &shutdown, answer).await
     });
     let conversation = async {
         client.write_all(request.as_bytes()).await.expect("sent");
@@ -262,6 +304,18 @@ async fn r12_what_an_application_broke_off_is_repeated_once_elsewhere() {
     let answer = exchange(&root, first_available(&[&ending, &good]), GET).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert_eq!((ending.received(), good.received()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_said_before_the_answer_is_passed_on() {
+    let root = TestRoot::new("west");
+    let server = Server::start(&root, Habit::Hints).await;
+    for request in [GET, POST] {
+        let answer = exchange(&root, first_available(&[&server]), request).await;
+        let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n";
+        assert!(answer.starts_with(hint), "{answer}");
+        assert!(answer.ends_with("\r\n\r\ngood"), "{answer}");
+    }
 }
 
 #[tokio::test]

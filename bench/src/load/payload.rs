@@ -9,6 +9,9 @@ pub(crate) const MARKER: &[u8; 64] =
         .first_chunk()
         .expect("it is as long as that");
 
+/// As much of it as has to be seen in one packet.
+pub(crate) const SIGN: usize = 32;
+
 /// How much is there in one piece.
 pub(crate) const PIECE: usize = 256 * 1024;
 

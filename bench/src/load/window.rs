@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-
-use crate::{namespace::link_bytes, process::cpu_time};
+use mesh_pair::{namespace::link_bytes, process::cpu_time};
 
 /// Proxies' time and link's bytes at one moment.
 struct Sample {

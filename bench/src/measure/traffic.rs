@@ -3,6 +3,7 @@
 use std::{sync::PoisonError, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use mesh_pair::identity::{CLIENT, SERVER};
 use mesh_testing::ca::id;
 
 use super::Outcome;
@@ -17,7 +18,6 @@ use crate::{
         window::{Used, Window},
     },
     pair::{Pair, Surroundings, crossed},
-    pki::{CLIENT, SERVER},
     stats::microseconds_at,
 };
 

@@ -7,12 +7,12 @@
 use std::{collections::BTreeMap, fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use mesh_pair::process::Program;
 
 use super::{HTTP1, Outcome};
 use crate::{
     load::closed::Done,
     pair::{ONE_WORKER, Pair, Surroundings, Workers},
-    process::Program,
     subject::Subject,
 };
 

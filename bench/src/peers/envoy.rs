@@ -1,13 +1,13 @@
 //! Envoy: HTTP/2 between A and B. Its configuration may be JSON.
 
+use mesh_pair::{
+    identity::{CLIENT, SERVER},
+    namespace::{B, Side},
+};
 use serde_json::{Value, json};
 
-use super::{BYTES, GRPC, HTTP1, HTTP2, Side, TLS};
-use crate::{
-    backend::{BYTES_PORT, HTTP_PORT},
-    namespace::B,
-    pki::{CLIENT, SERVER},
-};
+use super::{BYTES, GRPC, HTTP1, HTTP2, TLS};
+use crate::backend::{BYTES_PORT, HTTP_PORT};
 
 const LOOPBACK: &str = "127.0.0.1";
 /// More than any load has at one time: of connections, requests, and so on.

@@ -1,10 +1,9 @@
 //! HAProxy: HTTP/2 between A and B.
 
-use super::{BYTES, GRPC, HTTP1, HTTP2, Side, TLS};
-use crate::{
-    backend::{BYTES_PORT, HTTP_PORT},
-    namespace::B,
-};
+use mesh_pair::namespace::{B, Side};
+
+use super::{BYTES, GRPC, HTTP1, HTTP2, TLS};
+use crate::backend::{BYTES_PORT, HTTP_PORT};
 
 pub(super) fn config(side: Side, workers: usize, certificates: &str) -> String {
     let mut text = format!(

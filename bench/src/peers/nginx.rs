@@ -1,8 +1,10 @@
 //! nginx: HTTP/1 between A and B, since it has no other for upstreams, but for
 //! gRPC. It verifies names only, so B has a certificate with one.
 
-use super::{GRPC, HTTP1, HTTP2, Side, TLS};
-use crate::{backend::HTTP_PORT, namespace::B, pki::SERVER_NAME};
+use mesh_pair::namespace::{B, Side};
+
+use super::{GRPC, HTTP1, HTTP2, TLS};
+use crate::{backend::HTTP_PORT, pki::SERVER_NAME};
 
 pub(super) fn config(side: Side, workers: usize, certificates: &str) -> String {
     let servers: String = match side {

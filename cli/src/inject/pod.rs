@@ -3,6 +3,7 @@
 use mesh_api::names;
 use mesh_core::{
     authorization::{DefaultPolicy, InvalidDefaultPolicy},
+    limits::{Limits, Program},
     ports,
 };
 use serde_json::{Map, Value, json};
@@ -114,6 +115,8 @@ struct Settings {
     skip_outbound: PortList,
     /// Who is admitted while the control plane has not said anything.
     default_inbound_policy: Option<DefaultPolicy>,
+    /// What the sidecar bears.
+    limits: Limits,
 }
 
 impl Settings {
@@ -131,6 +134,7 @@ impl Settings {
             skip_inbound: ports(names::SKIP_INBOUND_PORTS)?,
             skip_outbound: ports(names::SKIP_OUTBOUND_PORTS)?,
             default_inbound_policy: default_inbound_policy(pod)?,
+            limits: limits(pod)?,
         })
     }
 }
@@ -144,6 +148,15 @@ fn default_inbound_policy(pod: &Value) -> Result<Option<DefaultPolicy>, InvalidP
             name,
             reason: error.to_string(),
         })
+}
+
+fn limits(pod: &Value) -> Result<Limits, InvalidPod> {
+    let name = names::LIMITS;
+    let text = annotation(pod, name)?.unwrap_or_default();
+    Limits::parse(Program::Sidecar, text).map_err(|error| InvalidPod::Annotation {
+        name,
+        reason: error.to_string(),
+    })
 }
 
 fn annotation<'a>(pod: &'a Value, name: &'static str) -> Result<Option<&'a str>, InvalidPod> {
@@ -237,6 +250,10 @@ fn proxy_container(settings: &Settings, images: &Images) -> Value {
     env.extend(
         policy
             .map(|policy| json!({"name": "MESH_DEFAULT_INBOUND_POLICY", "value": policy.as_str()})),
+    );
+    let changed = settings.limits.changed();
+    env.extend(
+        changed.map(|(limit, value)| json!({"name": limit.setting().variable, "value": value})),
     );
     json!({
         "name": names::PROXY_CONTAINER,

@@ -286,6 +286,13 @@ fn c2_hostile_annotations_are_refused_with_a_reason() {
         ("mesh.dev/skip-inbound-ports", "'80; rm'"),
         ("mesh.dev/skip-outbound-ports", "80"),
         ("mesh.dev/skip-outbound-ports", "'0'"),
+        ("mesh.dev/limits", "5"),
+        ("mesh.dev/limits", "header-bytes"),
+        ("mesh.dev/limits", "header-bytes=0"),
+        ("mesh.dev/limits", "'header-bytes=64Ki,header-bytes=64Ki'"),
+        ("mesh.dev/limits", "tunnels=5"),
+        ("mesh.dev/limits", "MESH_WORKERS=5"),
+        ("mesh.dev/limits", "'streams=5\", \"name\": \"MESH_LOG'"),
     ] {
         let text = format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: p, annotations: {{{name}: {value}}}}}\n\
@@ -293,6 +300,38 @@ fn c2_hostile_annotations_are_refused_with_a_reason() {
         );
         assert!(refused(&text).starts_with(&format!("line 1: pod/p: annotation {name}: ")));
     }
+}
+
+#[test]
+fn c2_a_pod_s_limits_are_its_sidecar_s() {
+    let limited = |limits: &str| {
+        pod("{containers: [{name: a}]}").replace(
+            "name: p\n",
+            &format!("name: p\n  annotations: {{mesh.dev/limits: \"{limits}\"}}\n"),
+        )
+    };
+    let env = |stream: &str| {
+        let after = value(&inject(stream).text);
+        after["spec"]["initContainers"][1]["env"].clone()
+    };
+    let before = env(&pod("{containers: [{name: a}]}"));
+    let mut expected = before.as_array().unwrap().clone();
+    expected.extend([
+        json!({"name": "MESH_LIMIT_HEADER_BYTES", "value": "128Ki"}),
+        json!({"name": "MESH_LIMIT_IDLE_TIME", "value": "10m"}),
+    ]);
+    let said = limited(" idle-time = 600s, header-bytes=131072 ");
+    assert_eq!(env(&said), json!(expected));
+    let once = inject(&said).text;
+    assert_eq!(inject(&once).text, once);
+    // What is so anyway need not be said.
+    assert_eq!(env(&limited("streams=2000")), before);
+    assert_eq!(env(&limited("")), before);
+    let reason = refused(&limited("idle-time=10"));
+    assert!(
+        reason.contains("no time, such as 500ms, 10s, 5m or 1h"),
+        "{reason}"
+    );
 }
 
 #[test]

@@ -1,5 +1,3 @@
-use http::Uri;
-
 use super::*;
 use crate::fixtures::{endpoint, id, links, table};
 
@@ -11,14 +9,12 @@ fn decided(client: &str, target: Target) -> Result<Upstream, Reason> {
     decide(&table(), &links(), &id(client), target)
 }
 
-fn connect(authority: &'static str, headers: &[(&'static str, &'static str)]) -> Request<()> {
-    let mut request = Request::builder()
-        .method(Method::CONNECT)
-        .uri(Uri::from_static(authority));
+fn connect(authority: &str, headers: &[(&str, &str)]) -> Head {
+    let mut request = Head::request("CONNECT", authority, "").unwrap();
     for (name, value) in headers {
-        request = request.header(*name, *value);
+        request.push(name.as_bytes(), value.as_bytes()).unwrap();
     }
-    request.body(()).unwrap()
+    request
 }
 
 #[test]
@@ -122,10 +118,6 @@ fn g2_g3_nothing_else_is_a_target() {
         "probe:80",
         "Probe",
         "exports.",
-        "endpoint@probe",
-        "http://endpoint/",
-        "/endpoint",
-        "*",
     ] {
         let hops = ("mesh-hops", "1");
         for headers in [vec![hops], vec![hops, endpoint("0000000000000001")]] {
@@ -136,6 +128,22 @@ fn g2_g3_nothing_else_is_a_target() {
             );
         }
     }
+    // These do not even get here.
+    for authority in ["endpoint@probe", "http://endpoint/", "/endpoint", "*"] {
+        assert!(Head::request("CONNECT", authority, "").is_err());
+    }
+}
+
+#[test]
+fn g15_an_extended_connect_is_no_tunnel() {
+    for authority in ["probe", "exports", "endpoint"] {
+        let mut request = connect(authority, &[("mesh-hops", "1")]);
+        request.set_protocol(Some(b"websocket")).unwrap();
+        request.set_scheme(b"https").unwrap();
+        request.set_path(b"/").unwrap();
+        let refused = Err(Refusal::Connect(Reason::BadRequest));
+        assert_eq!(asked(&request), refused, "{authority}");
+    }
 }
 
 #[test]
@@ -145,7 +153,7 @@ fn g2_an_endpoint_is_named_once_and_exactly() {
         vec![],
         vec![endpoint("1")],
         vec![endpoint("000000000000000G")],
-        vec![endpoint("0000000000000001 ")],
+        vec![endpoint("+000000000000001")],
         vec![endpoint(id), endpoint(id)],
     ] {
         let mut headers = headers;
@@ -185,7 +193,7 @@ fn g8_a_stream_that_has_passed_too_many_gateways_is_cut() {
 fn g15_only_connect_is_a_request() {
     for method in ["GET", "POST", "OPTIONS", "PUT", "TRACE", "connect"] {
         let mut request = connect("probe", &[("mesh-hops", "1")]);
-        *request.method_mut() = method.parse().unwrap();
+        request.set_method(method.as_bytes()).unwrap();
         let refusal = asked(&request).unwrap_err();
         assert_eq!(refusal, Refusal::Method, "{method}");
         assert_eq!(refusal.status(), StatusCode::METHOD_NOT_ALLOWED);

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    peers::{TARGET, request, sidecar},
+    peers::{TARGET, post, sidecar},
     world::{GATEWAY, WEB, World},
 };
 use crate::fixtures::id;
@@ -41,8 +41,8 @@ async fn g14_what_passes_through_is_ciphertext() {
     world.expose(POD, recorder);
     let peers = Peers::new(world.client(WEB), world.tunnels(WEB));
     let connection = peers.connection(&target(&world)).await.unwrap();
-    let answer = connection.request(8080, request(SECRET)).await.unwrap();
-    let back = answer.into_body().collect().await.unwrap().to_bytes();
+    let answer = post(&connection, SECRET).await;
+    let back = answer.body.collect().await.unwrap().to_bytes();
     assert_eq!(back, SECRET);
 
     for seen in [up, down] {

@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 use http::StatusCode;
 use mesh_core::{endpoint::EndpointId, identities::Identities};
 use mesh_dataplane::{
-    H2Stream,
+    TunnelStream,
     peer::{Peer, PeerAddress, Peers},
 };
 use tokio::{
@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    peers::{TARGET, request, sidecar},
+    peers::{TARGET, post, sidecar},
     world::{LONG, WEB, World, connect_endpoint, echo, endpoint},
 };
 use crate::fixtures::{id, leading_to};
@@ -43,13 +43,13 @@ async fn named(name: u8) -> SocketAddr {
     address
 }
 
-async fn open(world: &World) -> H2Stream {
+async fn open(world: &World) -> TunnelStream {
     let (tunnels, link) = (world.tunnels(WEB), world.link());
     let opened = timeout(LONG, tunnels.open(&link, endpoint(WHOLE)));
     opened.await.unwrap().unwrap()
 }
 
-async fn who_answers(stream: &mut H2Stream) -> u8 {
+async fn who_answers(stream: &mut TunnelStream) -> u8 {
     timeout(LONG, stream.read_u8()).await.unwrap().unwrap()
 }
 
@@ -121,8 +121,9 @@ async fn r11_a_sidecar_behind_an_export_may_be_any_of_its_identities_and_no_othe
         identity: Identities::any_of(ids.iter().map(|uri| id(uri))).unwrap(),
     };
     let connection = peers.connection(&peer(&[canary, TARGET])).await.unwrap();
-    let answer = connection.request(8080, request("x")).await.unwrap();
-    assert_eq!(answer.headers()["seen-client"], WEB);
+    let answer = post(&connection, "x").await;
+    let seen = answer.head.get_single(b"seen-client");
+    assert_eq!(seen, Some(WEB.as_bytes()));
     let refused = peers.connection(&peer(&[canary])).await.err().unwrap();
     assert_eq!(refused.reason(), "unexpected_identity", "{refused}");
 }

@@ -5,15 +5,17 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use mesh_core::endpoint::EndpointId;
 use mesh_dataplane::{
-    message::Body,
-    peer::{Peer, PeerAddress, PeerError, Peers},
+    message::{self, Body, Incoming, upgrade},
+    peer::{Peer, PeerAddress, PeerConnection, PeerError, Peers},
 };
+use mesh_drive::exchange::Chunk;
+use mesh_http::head::Head;
 use mesh_tls::{ALPN_MESH, Tls};
-use mesh_wire::mesh1::Reason;
+use mesh_wire::mesh1::{Carried, Reason};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -48,10 +50,11 @@ async fn requests_reach_the_target_and_it_sees_who_asks() {
     let peer = linked(&world, TARGET);
     for body in ["", "small", &"large ".repeat(100_000)] {
         let connection = peers.connection(&peer).await.unwrap();
-        let answer = connection.request(8080, request(body)).await.unwrap();
-        assert_eq!(answer.headers()["seen-port"], "8080");
-        assert_eq!(answer.headers()["seen-client"], WEB);
-        let back = answer.into_body().collect().await.unwrap().to_bytes();
+        let answer = post(&connection, body).await;
+        let seen = |name: &[u8]| answer.head.get_single(name).map(<[u8]>::to_vec);
+        assert_eq!(seen(b"seen-port").unwrap(), b"8080");
+        assert_eq!(seen(b"seen-client").unwrap(), WEB.as_bytes());
+        let back = answer.body.collect().await.unwrap().to_bytes();
         assert!(back == body, "{} bytes came back", back.len());
     }
     world.shows("mesh_gateway_tunnels_opened_total").await;
@@ -75,6 +78,31 @@ async fn a_tcp_stream_ends_one_way_and_goes_on_the_other() {
 }
 
 #[tokio::test]
+async fn h12_an_upgrade_goes_through_like_any_bytes() {
+    let (world, peers) = world().await;
+    let connection = peers.connection(&linked(&world, TARGET)).await.unwrap();
+    let mut head = Head::request("GET", "web", "/chat").unwrap();
+    head.set_upgrade(Some(b"websocket")).unwrap();
+    upgrade::wrap(&mut head).unwrap();
+    assert!(connection.takes_protocols().await);
+    let asking = connection.request(8080, Carried::Http1, &mut head, Body::empty());
+    let answer = timeout(LONG, asking).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    let tunnel = answer.body.exchange();
+    assert!(tunnel.is_tunnel());
+    for text in ["ahoy", "and more"] {
+        tunnel.send(text.as_bytes(), false).await.unwrap();
+        let Chunk::Data(back) = timeout(LONG, tunnel.chunk()).await.unwrap().unwrap() else {
+            panic!("an end");
+        };
+        assert_eq!(back, text.as_bytes());
+    }
+    tunnel.send(b"", true).await.unwrap();
+    let end = timeout(LONG, tunnel.chunk()).await.unwrap();
+    assert!(matches!(end, Ok(Chunk::End)), "{end:?}");
+}
+
+#[tokio::test]
 async fn another_pod_at_the_endpoint_is_not_the_peer() {
     let (world, peers) = world().await;
     let peer = linked(&world, "spiffe://east/ns/shop/sa/other");
@@ -91,15 +119,16 @@ async fn what_the_gateway_refuses_was_not_sent() {
     assert_eq!(why, Some(Reason::UnknownEndpoint), "{refused:?}");
 }
 
-pub(super) fn request(body: &str) -> Request<Body> {
-    Request::builder()
-        .method(Method::POST)
-        .uri("http://web/")
-        .body(Body::from(body.to_owned()))
-        .unwrap()
+/// What is answered to a request with `body`.
+pub(super) async fn post(connection: &PeerConnection, body: &str) -> message::Response<Incoming> {
+    let mut head = Head::request("POST", "web", "/").unwrap();
+    let body = Body::from(body.to_owned());
+    let asking = connection.request(8080, Carried::Http1, &mut head, body);
+    asking.await.unwrap()
 }
 
-/// A sidecar that sends back what it gets, and says what it saw.
+/// A sidecar that sends back what it gets, and says what it saw. Its HTTP/2 is
+/// another implementation than the one that it is asked with.
 pub(super) async fn sidecar(tls: Tls) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -115,7 +144,9 @@ async fn serve(tls: Tls, stream: TcpStream) {
     let Ok((session, client)) = tls.accept(stream, ALPN_MESH).await else {
         return;
     };
-    let mut connection = h2::server::handshake(session).await.unwrap();
+    let mut builder = h2::server::Builder::new();
+    let handshake = builder.enable_connect_protocol().handshake(session);
+    let mut connection = handshake.await.unwrap();
     while let Some(Ok((request, respond))) = connection.accept().await {
         let client = client.to_string();
         tokio::spawn(answer(client, request, respond));
@@ -152,8 +183,8 @@ async fn g13_peers_of_a_gateway_that_goes_move_to_the_next_and_lose_nothing() {
     let moved = async {
         while !next.metrics().contains("tunnels_opened_total{") {
             let connection = peers.connection(&peer).await.unwrap();
-            let answer = connection.request(8080, request("x")).await.unwrap();
-            answer.into_body().collect().await.unwrap();
+            let answer = post(&connection, "x").await;
+            answer.body.collect().await.unwrap();
         }
     };
     timeout(LONG, moved).await.expect("still on the old one");

@@ -190,9 +190,35 @@ async fn refuses(world: &World, certificate: Certificate, reason: &str) {
 /// Whether the gateway speaks HTTP/2 with this client. With TLS 1.3 a client
 /// learns only after its handshake that it is refused.
 async fn enters(world: &World, tls: &Tls, alpn: &[u8]) -> bool {
+    says(world, tls, alpn, HTTP2).await.is_ok()
+}
+
+/// The beginning of HTTP/2: its preface, and SETTINGS without any.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// The first byte of what the gateway says to a client that begins so.
+async fn says(world: &World, tls: &Tls, alpn: &[u8], hello: &[u8]) -> std::io::Result<u8> {
     let tcp = TcpStream::connect(world.address).await.unwrap();
-    let Ok(mut session) = tls.connect(tcp, &[id(GATEWAY)], None, alpn).await else {
-        return false;
-    };
-    timeout(LONG, session.read_u8()).await.unwrap().is_ok()
+    let connected = tls.connect(tcp, &[id(GATEWAY)], None, alpn).await;
+    let mut session = connected.map_err(std::io::Error::other)?;
+    session.write_all(hello).await?;
+    session.flush().await?;
+    timeout(LONG, session.read_u8()).await.unwrap()
+}
+
+#[tokio::test]
+async fn g15_a_verified_client_that_speaks_no_http2_is_refused() {
+    let world = World::new().await;
+    let tls = world.client(WEB);
+    assert!(enters(&world, &tls, ALPN_MESH).await);
+    for hello in [
+        &b"GET / HTTP/1.1\r\nhost: probe\r\n\r\n"[..],
+        b"PRI * HTTP/2.0\r\n\r\nMS\r\n\r\n",
+        b"x",
+    ] {
+        assert!(says(&world, &tls, ALPN_MESH, hello).await.is_err());
+    }
+    world
+        .shows(r#"handshakes_refused_total{reason="not_http2"} 3"#)
+        .await;
 }

@@ -1,7 +1,7 @@
 use std::io;
 
 use mesh_dataplane::{
-    H2Stream, TunnelRefused,
+    TunnelRefused, TunnelStream,
     tunnel::{Target, Tunnels},
 };
 use mesh_wire::mesh1::Reason;
@@ -11,10 +11,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::world::{DOWN, EXPORTED, LONG, WEB, World, endpoint};
+use super::world::{DOWN, EXPORTED, LONG, WEB, World, connect_endpoint, endpoint};
 
 /// Sends `sent`, ends, and gives what came back until the end.
-async fn exchange(mut stream: H2Stream, sent: &[u8]) -> io::Result<Vec<u8>> {
+async fn exchange(mut stream: TunnelStream, sent: &[u8]) -> io::Result<Vec<u8>> {
     stream.write_all(sent).await?;
     stream.shutdown().await?;
     let mut back = Vec::new();
@@ -22,7 +22,7 @@ async fn exchange(mut stream: H2Stream, sent: &[u8]) -> io::Result<Vec<u8>> {
     Ok(back)
 }
 
-async fn open(world: &World, tunnels: &Tunnels, target: Target) -> H2Stream {
+async fn open(world: &World, tunnels: &Tunnels, target: Target) -> TunnelStream {
     let link = world.link();
     let opening = timeout(LONG, tunnels.open(&link, target));
     opening.await.unwrap().unwrap()
@@ -149,5 +149,24 @@ async fn while_draining_running_tunnels_go_on_and_then_the_gateway_ends() {
     let gateway = world.gateway.clone();
     let draining = tokio::spawn(async move { gateway.drain(LONG).await });
     assert_eq!(exchange(stream, b"the rest").await.unwrap(), b"the rest");
+    assert!(draining.await.unwrap(), "not drained in time");
+}
+
+#[tokio::test]
+async fn g13_a_tunnel_of_another_implementation_goes_on_while_it_is_sent_away() {
+    let world = World::new().await;
+    let mut raw = world.raw(&world.client(WEB)).await;
+    let mut tunnel = raw.tunnel(connect_endpoint(EXPORTED)).await;
+    // More than any first window.
+    let sent: Vec<u8> = (0..400_000_u32).map(|at| (at / 7) as u8).collect();
+    tunnel.send(&sent, false);
+    assert!(tunnel.receive(sent.len()).await == sent);
+
+    world.door.abort();
+    let gateway = world.gateway.clone();
+    let draining = tokio::spawn(async move { gateway.drain(LONG).await });
+    raw.sent_away().await;
+    tunnel.send(&sent, true);
+    assert!(tunnel.receive(usize::MAX).await == sent);
     assert!(draining.await.unwrap(), "not drained in time");
 }

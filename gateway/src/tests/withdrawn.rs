@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use mesh_dataplane::H2Stream;
+use mesh_dataplane::TunnelStream;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::{Instant, timeout},
@@ -12,7 +12,7 @@ use super::world::{DOWN, EXPORTED, LONG, WEB, World, connect_endpoint, endpoint}
 /// What the rows of G7 allow.
 const SOON: Duration = Duration::from_secs(5);
 
-async fn running_tunnel(world: &World) -> H2Stream {
+async fn running_tunnel(world: &World) -> TunnelStream {
     let (tunnels, link) = (world.tunnels(WEB), world.link());
     let opened = tunnels.open(&link, endpoint(EXPORTED));
     let mut stream = timeout(LONG, opened).await.unwrap().unwrap();
@@ -20,7 +20,7 @@ async fn running_tunnel(world: &World) -> H2Stream {
     stream
 }
 
-async fn echoes(stream: &mut H2Stream) {
+async fn echoes(stream: &mut TunnelStream) {
     stream.write_all(b"x").await.unwrap();
     assert_eq!(
         timeout(LONG, stream.read_u8()).await.unwrap().unwrap(),
@@ -29,7 +29,7 @@ async fn echoes(stream: &mut H2Stream) {
 }
 
 /// Asserts that the gateway breaks the tunnel off within the time allowed.
-pub(super) async fn is_broken_off(stream: &mut H2Stream) {
+pub(super) async fn is_broken_off(stream: &mut TunnelStream) {
     let since = Instant::now();
     let end = timeout(SOON, stream.read_u8()).await;
     let error = end.expect("still open after 5 s").unwrap_err();

@@ -3,16 +3,20 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use h2::client::SendRequest;
+use h2::{RecvStream, SendStream, client::SendRequest};
 use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use mesh_core::{
     endpoint::EndpointId,
+    limits::{Limits, Program},
     link::{Gateway as PeerGateway, Link, Links},
 };
 use mesh_dataplane::{
+    crowd::Crowd,
+    limits::{Bounds, budget},
     resolve::Resolver,
     tunnel::{Target, Tunnels},
 };
+use mesh_net::spread::Spread;
 use mesh_runtime::Shutdown;
 use mesh_testing::ca::TestRoot;
 use mesh_tls::{ALPN_MESH, Tls};
@@ -57,6 +61,18 @@ pub(super) struct World {
     registry: Registry,
 }
 
+/// The defaults.
+fn bounds() -> Bounds {
+    bearing("")
+}
+
+/// The defaults, but for this.
+pub(super) fn bearing(text: &str) -> Bounds {
+    let limits = Limits::parse(Program::Gateway, text).unwrap();
+    let budget = budget(&limits);
+    Bounds::new(limits, budget)
+}
+
 impl World {
     pub(super) async fn new() -> Self {
         Self::with(|_| ()).await
@@ -64,6 +80,11 @@ impl World {
 
     /// The gateway, with something changed before it serves.
     pub(super) async fn with(change: impl FnOnce(&mut Gateway)) -> Self {
+        Self::over(Spread::over(&[]), change).await
+    }
+
+    /// The same with workers.
+    pub(super) async fn over(spread: Spread, change: impl FnOnce(&mut Gateway)) -> Self {
         let (east, west) = (TestRoot::new("east"), TestRoot::new("west"));
         let echo = echo().await;
         let (table, table_receiver) = watch::channel(Some(Arc::new(table(echo).await)));
@@ -78,15 +99,17 @@ impl World {
                 resolver: Resolver::from_system().unwrap(),
             },
             metrics: Metrics::register(&mut registry),
+            bounds: bounds(),
             unfinished: Unfinished::new(100, 100),
+            crowd: Crowd::new(100),
             tunnels: Arc::new(Semaphore::new(100)),
             tasks: TaskTracker::new(),
             draining: Shutdown::new(),
         };
         change(&mut gateway);
         let gateway = Arc::new(gateway);
-        let door = Door::bind("127.0.0.1:0".parse().unwrap(), 100).unwrap();
-        let address = door.0.local_addr().unwrap();
+        let door = Door::bind("127.0.0.1:0".parse().unwrap(), 100, spread).unwrap();
+        let address = door.acceptor.local_addr().unwrap();
         let accepting = tokio::spawn(gateway.clone().accept(door));
         Self {
             east,
@@ -112,7 +135,9 @@ impl World {
                 resolver: self.gateway.exports.resolver.clone(),
             },
             metrics: Metrics::register(&mut registry),
+            bounds: bounds(),
             unfinished: Unfinished::new(100, 100),
+            crowd: Crowd::new(100),
             tunnels: Arc::new(Semaphore::new(100)),
             tasks: TaskTracker::new(),
             draining: Shutdown::new(),
@@ -122,7 +147,7 @@ impl World {
         tokio::spawn(async move {
             let door = loop {
                 // The old one closes when its task is dropped.
-                match Door::bind(address, 100) {
+                match Door::bind(address, 100, Spread::over(&[])) {
                     Ok(door) => break door,
                     Err(_) => tokio::task::yield_now().await,
                 }
@@ -152,7 +177,8 @@ impl World {
         Link { gateway, ..link }
     }
 
-    /// An HTTP/2 connection that may ask for anything.
+    /// An HTTP/2 connection that may ask for anything, of another implementation
+    /// than the gateway's.
     pub(super) async fn raw(&self, tls: &Tls) -> Raw {
         let tcp = TcpStream::connect(self.address).await.unwrap();
         let session = tls.connect(tcp, &[id(GATEWAY)], None, ALPN_MESH).await;
@@ -232,6 +258,59 @@ impl Raw {
         let (answer, _send) = self.0.send_request(request, false).unwrap();
         let (head, _) = timeout(LONG, answer).await.unwrap().unwrap().into_parts();
         (head.status, head.headers)
+    }
+
+    /// Opens a tunnel, which must be let through.
+    pub(super) async fn tunnel(&mut self, request: Request<()>) -> RawTunnel {
+        let (answer, send) = self.0.send_request(request, false).unwrap();
+        let answer = timeout(LONG, answer).await.unwrap().unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        RawTunnel {
+            send,
+            receive: answer.into_body(),
+        }
+    }
+
+    /// Waits until the gateway takes no more streams.
+    pub(super) async fn sent_away(self) {
+        let mut sender = self.0;
+        let sent_away = async {
+            while let Ok(ready) = sender.ready().await {
+                tokio::task::yield_now().await;
+                sender = ready;
+            }
+        };
+        timeout(LONG, sent_away).await.expect("not sent away");
+    }
+}
+
+/// A tunnel of another implementation.
+pub(super) struct RawTunnel {
+    send: SendStream<Bytes>,
+    receive: RecvStream,
+}
+
+impl RawTunnel {
+    /// Sends bytes, and whether they are the last ones.
+    pub(super) fn send(&mut self, bytes: &[u8], end: bool) {
+        let bytes = Bytes::copy_from_slice(bytes);
+        self.send.send_data(bytes, end).unwrap();
+    }
+
+    /// The next `n` bytes, or fewer if there are no more.
+    pub(super) async fn receive(&mut self, n: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while all.len() < n
+            && let Some(data) = timeout(LONG, self.receive.data()).await.unwrap()
+        {
+            let data = data.unwrap();
+            self.receive
+                .flow_control()
+                .release_capacity(data.len())
+                .unwrap();
+            all.extend_from_slice(&data);
+        }
+        all
     }
 }
 

@@ -33,6 +33,8 @@ pub const OPAQUE_PORTS: &str = "mesh.dev/opaque-ports";
 pub const SKIP_INBOUND_PORTS: &str = "mesh.dev/skip-inbound-ports";
 /// On a pod: outbound ports that bypass the sidecar.
 pub const SKIP_OUTBOUND_PORTS: &str = "mesh.dev/skip-outbound-ports";
+/// On a pod: what its sidecar bears, as `header-bytes=128Ki,idle-time=10m`.
+pub const LIMITS: &str = "mesh.dev/limits";
 /// On a pod, else its namespace: who may reach ports that no Server is about.
 pub const DEFAULT_INBOUND_POLICY: &str = "mesh.dev/default-inbound-policy";
 

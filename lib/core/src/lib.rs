@@ -16,6 +16,7 @@ pub mod endpoint;
 pub mod identities;
 pub mod identity;
 pub mod inbound;
+pub mod limits;
 pub mod link;
 pub mod ports;
 pub mod route;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    H2Stream,
+    TunnelStream,
     resolve::Resolver,
     trust::{Standing, Trusted},
     tunnel::{Target, Tunnels},
@@ -76,7 +76,7 @@ pub fn unauthenticated(server: Server, tls: Tls, resolver: Resolver) -> Channel 
 /// the TLS session inside the tunnel ends at that mesh-control.
 #[must_use]
 pub fn exports(link: Arc<Link>, tunnels: Tunnels, tls: Tls) -> Channel {
-    lazy::<Trusted<ClientStream<H2Stream>>>(move || {
+    lazy::<Trusted<ClientStream<TunnelStream>>>(move || {
         let (link, tunnels, tls) = (link.clone(), tunnels.clone(), tls.clone());
         Box::pin(async move {
             let tunnel = tunnels

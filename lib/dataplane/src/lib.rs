@@ -9,8 +9,9 @@
 pub mod channel;
 pub mod clock;
 pub mod control;
-mod h2_stream;
+pub mod crowd;
 pub mod health;
+pub mod limits;
 pub mod links;
 pub mod message;
 pub mod own;
@@ -20,5 +21,6 @@ pub mod resolve;
 pub mod stream;
 pub mod trust;
 pub mod tunnel;
+mod tunnel_stream;
 
-pub use h2_stream::{H2Stream, TunnelRefused};
+pub use tunnel_stream::{TunnelRefused, TunnelStream};

@@ -1,66 +1,80 @@
-//! Messages of the data path's engine as the `http` crate's types: heads of
-//! requests and answers, and bodies that go straight from one connection to
-//! another where nobody has to look at them.
+//! Messages on their way through: heads as the engine has them, and bodies that
+//! go straight from one connection to another where nobody has to look at them.
+//!
+//! What has to look at a head closely finds it as the `http` crate's in
+//! [`convert`].
 
 mod client;
-mod convert;
+pub mod convert;
 mod server;
+pub mod upgrade;
 
 use std::{
     error::Error as StdError,
-    future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
-use mesh_drive::exchange::{Chunk, Exchange};
-use mesh_http::{head::Head, limits::Limits};
+use mesh_drive::{
+    buffers,
+    conduit::Version,
+    exchange::{Broken, Carried, Chunk, Exchange},
+};
+use mesh_http::{fault::Code, head::Head, limits::Limits};
 use mesh_wire::forward::is_ours;
 
+use crate::limits::Bounds;
+
 pub use self::{
-    client::{Unanswered, head, send},
+    client::{Asked, Unanswered},
     server::serve,
 };
 
 /// What a body can fail with.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
-/// Ends when what it watches over may not go on.
-pub type Watch = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
 
-/// Bytes under way of all streams of a connection that may wait for slow readers.
-const UNCONSUMED: usize = 32 << 20;
-/// Streams of one connection at one time.
-const MOST_STREAMS: u32 = 2000;
-/// A connection to a server that nobody used for so long is closed.
-/// Applications close theirs after 5 s or more; whoever closes first spares the
-/// other a surprise.
-const KEPT: Duration = Duration::from_secs(4);
-
-/// What connections bear that requests come in on, and those between sidecars.
+/// What connections bear of which nothing else was said.
 #[must_use]
 pub fn limits() -> Arc<Limits> {
-    Arc::new(own_limits())
+    static LIMITS: LazyLock<Arc<Limits>> = LazyLock::new(|| Bounds::default().clients());
+    LIMITS.clone()
 }
 
-/// What connections to servers bear.
-#[must_use]
-pub fn limits_of_kept() -> Arc<Limits> {
-    Arc::new(Limits {
-        idle_time: KEPT,
-        ..own_limits()
-    })
+/// A request that has come.
+pub struct Request {
+    /// Its head, without what concerns the client's connection.
+    pub head: Head,
+    /// What its client speaks.
+    pub version: Version,
+    /// Its body.
+    pub body: Incoming,
 }
 
-fn own_limits() -> Limits {
-    Limits {
-        connection_unconsumed: UNCONSUMED,
-        streams: MOST_STREAMS,
-        ..Limits::default()
+/// An answer.
+pub struct Response<B = Body> {
+    /// Status and fields, without what concerns the server's connection.
+    pub head: Head,
+    /// Its body.
+    pub body: B,
+}
+
+impl<B> Response<B> {
+    /// Its status; 0 if it has none, which no connection sends.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.head.status().unwrap_or_default()
+    }
+
+    /// The same head with another body.
+    pub fn map<C>(self, change: impl FnOnce(B) -> C) -> Response<C> {
+        Response {
+            head: self.head,
+            body: change(self.body),
+        }
     }
 }
 
@@ -70,8 +84,12 @@ pub enum Body {
     Whole(Bytes),
     /// It comes on another connection.
     Incoming(Incoming),
-    /// The answer to a CONNECT: what follows are the bytes of another protocol.
+    /// The answer to a CONNECT or an upgrade that was agreed to: what follows are
+    /// the bytes of another protocol.
     Tunnel(Tunnel),
+    /// There is no answer: the stream is reset with this code. Where there are no
+    /// streams, the text is the body.
+    Reset(Code, Bytes),
     /// Anything else.
     Other(BoxBody<Bytes, BoxError>),
 }
@@ -89,7 +107,7 @@ impl Body {
         match self {
             Self::Whole(bytes) => bytes.is_empty(),
             Self::Incoming(incoming) => incoming.is_over,
-            Self::Tunnel(_) => false,
+            Self::Tunnel(_) | Self::Reset(..) => false,
             Self::Other(body) => body.is_end_stream(),
         }
     }
@@ -108,7 +126,8 @@ pub struct Incoming {
     is_over: bool,
     /// A client waits for a 100 before it sends it.
     is_awaited: bool,
-    watch: Option<Watch>,
+    /// It is none, but the bytes of another protocol.
+    is_tunnel: bool,
 }
 
 impl Incoming {
@@ -118,23 +137,81 @@ impl Incoming {
             length: head.content_length(),
             is_over,
             is_awaited: !is_over && head.status().is_none() && head.expects_continue(),
-            watch: None,
+            is_tunnel: false,
         }
     }
 
-    /// The same, broken off when `watch` ends.
+    /// What an answer goes on with.
     #[must_use]
-    pub fn watched(self, watch: Watch) -> Self {
-        Self {
-            watch: Some(watch),
-            ..self
+    pub fn into_body(self) -> Body {
+        if self.is_tunnel {
+            Body::Tunnel(Tunnel {
+                server: self.exchange,
+                over: Box::new(|_| ()),
+            })
+        } else {
+            Body::Incoming(self)
         }
     }
 
-    /// Its stream. Nothing of it was read here.
+    /// The stream that it comes on.
     #[must_use]
-    pub fn into_exchange(self) -> Arc<Exchange> {
-        self.exchange
+    pub const fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    /// Whether nothing of it is left.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// How long all of it is, in bytes, if its sender has said so.
+    #[must_use]
+    pub const fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// All that is left of it; trailers are lost. It is for bodies whose
+    /// [`length`](Self::length) is known and small.
+    ///
+    /// # Errors
+    /// If it breaks off before its end.
+    pub async fn whole(mut self) -> Result<Bytes, Broken> {
+        let mut whole = Vec::new();
+        self.ask_for_it();
+        while !self.is_over {
+            match self.exchange.chunk().await? {
+                Chunk::Data(data) => {
+                    whole.extend_from_slice(&data);
+                    buffers::give_back_output(data);
+                }
+                Chunk::End | Chunk::Trailers(_) => self.is_over = true,
+            }
+        }
+        Ok(whole.into())
+    }
+
+    /// The first `length` bytes of a stream that goes on, if no more than those are
+    /// sent yet.
+    ///
+    /// # Errors
+    /// If it ends or breaks off before, or more has come.
+    pub async fn beginning(self, length: usize) -> Result<Bytes, Broken> {
+        let mut beginning = Vec::new();
+        while beginning.len() < length {
+            match self.exchange.chunk().await? {
+                Chunk::Data(data) => {
+                    beginning.extend_from_slice(&data);
+                    buffers::give_back_output(data);
+                }
+                Chunk::End | Chunk::Trailers(_) => return Err(Broken::GivenUp),
+            }
+        }
+        if beginning.len() > length {
+            return Err(Broken::GivenUp);
+        }
+        Ok(beginning.into())
     }
 
     /// Asks a client that waits for it to send the body (RFC 9110 §10.1.1).
@@ -148,14 +225,26 @@ impl Incoming {
     }
 }
 
-/// Bytes of another protocol, between the stream of a CONNECT and this one.
+/// Bytes of another protocol, between the client's stream and this one.
 pub struct Tunnel {
-    /// The connection to the server.
-    pub server: Exchange,
-    /// Cuts it when it ends.
-    pub watch: Watch,
+    /// The stream to the server.
+    pub server: Arc<Exchange>,
     /// Told how many bytes went each way, if it ended well.
-    pub over: Box<dyn FnOnce(mesh_drive::exchange::Carried) + Send + Sync>,
+    pub over: Box<dyn FnOnce(Carried) + Send + Sync>,
+}
+
+impl Tunnel {
+    /// The same, whose end `told` is told before, if it ends well. It is dropped
+    /// when the tunnel is over, in whatever way.
+    #[must_use]
+    pub fn telling(self, told: impl FnOnce(Carried) + Send + Sync + 'static) -> Self {
+        let Self { server, over } = self;
+        let over = Box::new(move |carried| {
+            told(carried);
+            over(carried);
+        });
+        Self { server, over }
+    }
 }
 
 impl HttpBody for Incoming {
@@ -169,12 +258,6 @@ impl HttpBody for Incoming {
         let this = &mut *self;
         if this.is_over {
             return Poll::Ready(None);
-        }
-        if let Some(watch) = &mut this.watch
-            && watch.as_mut().poll(cx).is_ready()
-        {
-            this.is_over = true;
-            return Poll::Ready(Some(Err("it may not go on".into())));
         }
         this.ask_for_it();
         let chunk = ready!(this.exchange.poll_chunk(cx));
@@ -217,7 +300,7 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
-            Self::Whole(bytes) => {
+            Self::Whole(bytes) | Self::Reset(_, bytes) => {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
@@ -233,7 +316,7 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Whole(bytes) | Self::Reset(_, bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Tunnel(_) => SizeHint::default(),
             Self::Other(body) => body.size_hint(),
@@ -241,7 +324,7 @@ impl HttpBody for Body {
     }
 }
 
-/// Takes out of trailers what only our own programs may say.
-fn without_ours(trailers: &mut Head) {
-    trailers.retain(|name, _| !std::str::from_utf8(name).is_ok_and(is_ours));
+/// Takes out of a head or trailers what only our own programs may say.
+pub fn without_ours(head: &mut Head) {
+    head.retain(|name, _| !is_ours(name));
 }

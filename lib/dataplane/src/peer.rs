@@ -12,15 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Method, Request, Response};
 use mesh_core::{endpoint::EndpointId, identities::Identities, link::Link};
 use mesh_drive::{
-    conduit::{self, Conduit, Ended, Version},
+    conduit::{self, Conduit, Driven, Ended, Version},
     exchange::{Answer, Broken, Exchange},
     socket::Sealed,
     stream::ByteStream,
 };
-use mesh_http::head::Head;
+use mesh_http::{
+    head::{Head, Invalid},
+    limits::Limits,
+};
 use mesh_net::ahead::ReadAhead;
 use mesh_tls::{ALPN_MESH, PeerChain, Tls, TlsError};
 use mesh_wire::mesh1::{self, Carried, Reason};
@@ -30,10 +32,12 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::pool::{Kept, Key, Open, Pool};
+pub use self::pool::PeerSlot;
+use self::pool::{Kept, Key, Open, Pool, Slot};
 use crate::{
     TunnelRefused,
-    message::{self, Body, Incoming, Unanswered},
+    limits::Bounds,
+    message::{Asked, Body, Incoming, Response, Unanswered},
     trust::{Leaving, Standing},
     tunnel::{Target, TunnelError, Tunnels},
 };
@@ -136,12 +140,14 @@ impl PeerError {
     }
 }
 
-/// The pool of connections to sidecars. Clones share it.
+/// The pool of connections to sidecars. Clones share it. It belongs to one worker:
+/// what is on a connection is joined only to what is on the same thread.
 #[derive(Clone)]
 pub struct Peers {
     tls: Tls,
     tunnels: Tunnels,
     pool: Pool,
+    limits: Arc<Limits>,
 }
 
 impl Peers {
@@ -152,7 +158,15 @@ impl Peers {
             tls,
             tunnels,
             pool: Pool::swept(),
+            limits: of_peers(&Bounds::default()),
         }
+    }
+
+    /// The same, whose connections bear so much.
+    #[must_use]
+    pub fn bearing(self, bounds: &Bounds) -> Self {
+        let limits = of_peers(bounds);
+        Self { limits, ..self }
     }
 
     /// A connection to `peer` that takes one more request, opened if need be.
@@ -173,17 +187,28 @@ impl Peers {
         }
     }
 
-    /// A connection to `peer` that takes one more request, if there is one.
+    /// What there is of connections to `peer`, to be asked with
+    /// [`open_connection`](Self::open_connection) without a look-up.
     #[must_use]
-    pub fn open_connection(&self, peer: &Peer) -> Option<PeerConnection> {
-        let slot = self.pool.slot(Key::of(peer), Instant::now());
-        let slot = slot.try_lock().ok()?;
-        slot.free().map(PeerConnection)
+    pub fn slot(&self, peer: &Peer) -> PeerSlot {
+        self.pool.peer_slot(Key::of(peer), Instant::now())
+    }
+
+    /// Whether this pool has given out `slot`.
+    #[must_use]
+    pub fn has_given(&self, slot: &PeerSlot) -> bool {
+        slot.is_of(&self.pool)
+    }
+
+    /// A connection that takes one more request, if there is one.
+    #[must_use]
+    pub fn open_connection(&self, slot: &PeerSlot, now: Instant) -> Option<PeerConnection> {
+        slot.free(now).map(PeerConnection)
     }
 
     /// Whoever finds no connection opens it; the others wait for that.
-    async fn ready(&self, peer: &Peer, slot: &pool::Slot) -> Result<PeerConnection, PeerError> {
-        let mut slot = slot.lock().await;
+    async fn ready(&self, peer: &Peer, slot: &Slot) -> Result<PeerConnection, PeerError> {
+        let mut slot = slot.connections.lock().await;
         if let Some(connection) = slot.free().or_else(|| slot.crowded()) {
             return Ok(PeerConnection(connection));
         }
@@ -232,7 +257,7 @@ impl Peers {
             PeerChain::of_server(&session, &trust, self.tls.clock().now()),
         );
         let (connection, life) =
-            conduit::connect(Sealed(session), Version::Http2, message::limits());
+            conduit::connect(Sealed(session), Version::Http2, self.limits.clone());
         let identity = peer.identity.clone();
         let leaving = Leaving::default();
         let (leave, driven) = (leaving.clone(), connection.clone());
@@ -245,15 +270,23 @@ impl Peers {
     }
 }
 
+/// How long a connection is kept that nobody uses is the pool's affair.
+fn of_peers(bounds: &Bounds) -> Arc<Limits> {
+    Arc::new(Limits {
+        idle_time: Duration::MAX,
+        ..(*bounds.peers()).clone()
+    })
+}
+
 /// Drives a connection until it ends, its peer falls silent, or is not trusted
 /// any more.
 async fn lived(
     connection: &Conduit,
-    life: impl Future<Output = Ended>,
+    life: impl Future<Output = Ended> + Send + 'static,
     standing: &Standing,
     leave: Leaving,
 ) -> Option<Ended> {
-    let life = pin!(life);
+    let life = pin!(Driven::spawn(life));
     tokio::select! {
         ended = standing.drive(life, || leave.set()) => ended,
         () = connection.silence(PING, PONG) => None,
@@ -265,38 +298,44 @@ async fn lived(
 pub struct PeerConnection(Arc<Kept>);
 
 impl PeerConnection {
-    /// Sends a request for the application's `port`. Its URI must be absolute.
+    /// Sends a request for the application's `port`, whose client spoke what
+    /// `carried` says. `head` stays as it is.
+    ///
+    /// # Errors
+    /// [`Unanswered`] if the connection takes none, or not this one.
+    pub fn ask(
+        &self,
+        port: u16,
+        carried: Carried,
+        head: &mut Head,
+        body: Body,
+    ) -> Result<Asked, Unanswered> {
+        if aim(head, port, carried).is_err() {
+            return Err(Unanswered::at_fault());
+        }
+        let asked = Asked::on(&self.0.0, head, body);
+        head.truncate(head.len() - AIMED);
+        asked
+    }
+
+    /// Waits until extended CONNECTs can be sent, which a sidecar takes; false if
+    /// the connection has ended before.
+    pub async fn takes_protocols(&self) -> bool {
+        self.0.0.takes_protocols().await == Some(true)
+    }
+
+    /// The same, and waits for the answer.
     ///
     /// # Errors
     /// [`Unanswered`].
     pub async fn request(
         &self,
         port: u16,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, Unanswered> {
-        let (parts, body) = request.into_parts();
-        let Ok(head) = message::head(&parts) else {
-            return Err(Unanswered::at_fault());
-        };
-        drop(parts);
-        self.send(port, head, body).await
-    }
-
-    /// The same with a head that was made before.
-    ///
-    /// # Errors
-    /// [`Unanswered`].
-    pub async fn send(
-        &self,
-        port: u16,
-        mut head: Head,
+        carried: Carried,
+        head: &mut Head,
         body: Body,
     ) -> Result<Response<Incoming>, Unanswered> {
-        let port = port.to_string();
-        if head.push(mesh1::PORT.as_bytes(), port.as_bytes()).is_err() {
-            return Err(Unanswered::at_fault());
-        }
-        message::send(&self.0.0, Version::Http2, &head, body).await
+        self.ask(port, carried, head, body)?.answer().await
     }
 
     /// Asks the sidecar whether it would let us in at the application's `port`.
@@ -305,17 +344,21 @@ impl PeerConnection {
     /// # Errors
     /// [`StreamError`] if there is no answer.
     pub async fn probe(&self, port: u16) -> Result<ProbeAnswer, StreamError> {
-        let asking = self.request(port, probe_request());
-        let response = timeout(ANSWER, asking)
+        let head = Head::request("OPTIONS", "mesh.probe", "/");
+        let mut head = head.map_err(|_| StreamError::Broken(Broken::GivenUp))?;
+        let asking = self.request(port, Carried::Probe, &mut head, Body::empty());
+        let Response { head: answer, .. } = timeout(ANSWER, asking)
             .await
             .map_err(|_| StreamError::Timeout)?
             .map_err(|unanswered| StreamError::Broken(unanswered.why))?;
-        let says = Carried::from_headers(response.headers());
-        Ok(match Reason::from_headers(response.headers()) {
+        let says = answer.get_single(mesh1::PROTO.as_bytes());
+        Ok(match reason(&answer) {
             // What an older sidecar says of a question that it does not know.
             Some(Reason::BadRequest) => ProbeAnswer::Unknown,
             Some(reason) => ProbeAnswer::Refused(reason),
-            None if says == Some(Carried::Probe) => ProbeAnswer::Admitted,
+            None if says.and_then(Carried::from_value) == Some(Carried::Probe) => {
+                ProbeAnswer::Admitted
+            }
             None => ProbeAnswer::Unknown,
         })
     }
@@ -348,8 +391,10 @@ async fn final_head(stream: &Exchange) -> Result<Head, Broken> {
     }
 }
 
-fn reason(answer: &Head) -> Option<Reason> {
-    Reason::from_value(answer.get(mesh1::ERROR.as_bytes())?)
+/// Why the sidecar refused, if it did, instead of its application's answer.
+#[must_use]
+pub fn reason(answer: &Head) -> Option<Reason> {
+    Reason::from_value(answer.get_single(mesh1::ERROR.as_bytes())?)
 }
 
 /// What a sidecar says of a client that asks whether it would be let in.
@@ -363,21 +408,24 @@ pub enum ProbeAnswer {
     Unknown,
 }
 
-fn probe_request() -> Request<Body> {
-    let mut request = Request::new(Body::empty());
-    *request.method_mut() = Method::OPTIONS;
-    *request.uri_mut() = http::Uri::from_static("http://mesh.probe/");
-    let headers = request.headers_mut();
-    headers.insert(mesh1::PROTO, Carried::Probe.header());
-    request
+/// Fields that lead a stream to an application.
+const AIMED: usize = 2;
+
+/// Adds them.
+fn aim(head: &mut Head, port: u16, carried: Carried) -> Result<(), Invalid> {
+    let before = head.len();
+    let mut digits = itoa::Buffer::new();
+    let port = digits.format(port).as_bytes();
+    let added = head
+        .push(mesh1::PORT.as_bytes(), port)
+        .and_then(|()| head.push(mesh1::PROTO.as_bytes(), carried.as_str().as_bytes()));
+    debug_assert!(added.is_err() || head.len() == before + AIMED);
+    added
 }
 
-fn connect_head(port: u16) -> Result<Head, mesh_http::head::Invalid> {
-    let mut head = Head::request("CONNECT", "mesh.tcp:0", "")?;
-    let port = port.to_string();
-    head.push(mesh1::PORT.as_bytes(), port.as_bytes())?;
-    let proto = Carried::Tcp.header();
-    head.push(mesh1::PROTO.as_bytes(), proto.as_bytes())?;
+fn connect_head(port: u16) -> Result<Head, Invalid> {
+    let mut head = Head::request("CONNECT", mesh1::AUTHORITY_TCP, "")?;
+    aim(&mut head, port, Carried::Tcp)?;
     Ok(head)
 }
 

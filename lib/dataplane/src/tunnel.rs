@@ -24,19 +24,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Method, Request};
 use mesh_core::{
     endpoint::EndpointId,
     link::{Gateway, Link},
 };
+use mesh_http::{fault::Misuse, limits::Limits};
 use mesh_tls::{Tls, TlsError};
-use mesh_wire::mesh1;
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 pub(crate) use self::outer::Outer;
 pub use self::report::LinkReport;
 use self::{door::Door, keeper::Keeper};
-use crate::{H2Stream, resolve::Resolver};
+use crate::{TunnelStream, limits::Bounds, resolve::Resolver};
 
 /// How long it may take to find or open a connection that takes a stream.
 const OPEN: Duration = Duration::from_secs(6);
@@ -71,13 +70,13 @@ pub enum TunnelError {
         /// Whose fault it is.
         source: TlsError,
     },
-    /// The HTTP/2 connection failed.
+    /// The HTTP/2 connection takes no stream, against expectation.
     #[error("the connection to the gateway of {link} failed: {source}")]
     Http2 {
         /// The link.
         link: Arc<str>,
         /// What happened.
-        source: h2::Error,
+        source: Misuse,
     },
     /// A deadline passed.
     #[error("the gateway of {link} does not answer in time")]
@@ -117,20 +116,33 @@ pub struct Tunnels {
     tls: Tls,
     resolver: Resolver,
     doors: Arc<Doors>,
+    limits: Arc<Limits>,
+    /// Where connections are kept, whichever worker asks for a tunnel.
+    home: Handle,
 }
 
 /// The gateways in use, each with a task that keeps its connections.
 type Doors = Mutex<HashMap<Gateway, Arc<Door>>>;
 
 impl Tunnels {
-    /// An empty pool.
+    /// An empty pool. Its connections will be on the runtime that this is called
+    /// on; tunnels may be used on any.
     #[must_use]
     pub fn new(tls: Tls, resolver: Resolver) -> Self {
         Self {
             tls,
             resolver,
             doors: Arc::default(),
+            limits: outer::limits(&Bounds::default()),
+            home: Handle::current(),
         }
+    }
+
+    /// The same, whose connections bear so much.
+    #[must_use]
+    pub fn bearing(self, bounds: &Bounds) -> Self {
+        let limits = outer::limits(bounds);
+        Self { limits, ..self }
     }
 
     /// Opens a tunnel. It may be written to at once; whether the gateway lets
@@ -138,7 +150,7 @@ impl Tunnels {
     ///
     /// # Errors
     /// If there is no way to the gateway.
-    pub async fn open(&self, link: &Link, target: Target) -> Result<H2Stream, TunnelError> {
+    pub async fn open(&self, link: &Link, target: Target) -> Result<TunnelStream, TunnelError> {
         Ok(self.open_on(link, target).await?.0)
     }
 
@@ -147,7 +159,7 @@ impl Tunnels {
         &self,
         link: &Link,
         target: Target,
-    ) -> Result<(H2Stream, Outer), TunnelError> {
+    ) -> Result<(TunnelStream, Outer), TunnelError> {
         let door = self.door(link, Instant::now());
         let opened = open_through(&door, link, target).await;
         door.count(opened.as_ref().map(drop));
@@ -194,8 +206,9 @@ impl Tunnels {
             link: Arc::new(link.clone()),
             tls: self.tls.clone(),
             resolver: self.resolver.clone(),
+            limits: self.limits.clone(),
         };
-        tokio::spawn(keeper.run());
+        self.home.spawn(keeper.run());
         door
     }
 }
@@ -204,18 +217,16 @@ async fn open_through(
     door: &Door,
     link: &Link,
     target: Target,
-) -> Result<(H2Stream, Outer), TunnelError> {
+) -> Result<(TunnelStream, Outer), TunnelError> {
     let connecting = timeout(OPEN, door.connection());
-    let mut outer = connecting.await.map_err(|_| TunnelError::Timeout {
+    let outer = connecting.await.map_err(|_| TunnelError::Timeout {
         link: link.name.clone(),
     })??;
-    let place = outer.streams.place();
-    let opened = outer.sender.send_request(connect_request(target), false);
-    let (answer, send) = opened.map_err(|source| TunnelError::Http2 {
+    let asked = outer.ask(target).map_err(|source| TunnelError::Http2 {
         link: link.name.clone(),
         source,
     })?;
-    Ok((H2Stream::asked(send, answer, place), outer))
+    Ok((TunnelStream::asked(asked), outer))
 }
 
 /// Forgets the gateway if nobody needs it any more, and says whether so.
@@ -233,23 +244,4 @@ fn forget(doors: &Doors, gateway: &Gateway) -> bool {
 
 fn lock(doors: &Doors) -> MutexGuard<'_, HashMap<Gateway, Arc<Door>>> {
     doors.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn connect_request(target: Target) -> Request<()> {
-    let authority = match target {
-        Target::Endpoint(_) => mesh1::AUTHORITY_ENDPOINT,
-        Target::Probe => mesh1::AUTHORITY_PROBE,
-        Target::Exports => mesh1::AUTHORITY_EXPORTS,
-    };
-    let mut request = Request::new(());
-    *request.method_mut() = Method::CONNECT;
-    *request.uri_mut() = http::Uri::from_static(authority);
-    let headers = request.headers_mut();
-    headers.insert(mesh1::HOPS, HeaderValue::from_static("1"));
-    if let Target::Endpoint(id) = target
-        && let Ok(value) = HeaderValue::from_str(&id.to_string())
-    {
-        headers.insert(mesh1::ENDPOINT, value);
-    }
-    request
 }

@@ -1,21 +1,28 @@
 //! Buffers that belong to the thread: a connection has one only while it holds
 //! bytes, so that thousands of idle ones cost next to nothing.
+//!
+//! Whoever is handed a [`Chunk`](crate::exchange::Chunk) or a head may give it
+//! back here when it is done with; nothing is lost if it does not.
 
 use std::cell::RefCell;
 
 use mesh_http::head::Head;
 
-/// How much is read at one time, behind what is left from before.
-pub(crate) const READ: usize = 64 * 1024;
+/// How much is read at one time, behind what is left from before: 64 KiB, less the
+/// headers of the four frames that they are on an HTTP/2 connection, so that what
+/// was read becomes four whole TLS records.
+pub(crate) const READ: usize = 64 * 1024 - 4 * 9;
 /// Buffers of each kind that wait for their next use.
 const KEPT: usize = 64;
-/// A buffer that has grown beyond this is given back to the system.
-const LARGEST: usize = 512 * 1024;
+/// What all buffers of bytes that wait have room for together; a larger one goes back
+/// to the allocator.
+const KEPT_BYTES: usize = 512 * 1024;
 
 #[derive(Default)]
 struct Pool {
     reading: Vec<u8>,
     output: Vec<Vec<u8>>,
+    output_bytes: usize,
     heads: Vec<Head>,
 }
 
@@ -29,34 +36,41 @@ pub(crate) fn reading() -> Vec<u8> {
 }
 
 pub(crate) fn give_back_reading(buffer: Vec<u8>) {
-    if buffer.len() <= LARGEST {
+    if buffer.len() <= KEPT_BYTES {
         POOL.with_borrow_mut(|pool| pool.reading = buffer);
     }
 }
 
 /// An empty buffer, with room from its last use.
 pub(crate) fn output() -> Vec<u8> {
-    POOL.with_borrow_mut(|pool| pool.output.pop())
-        .unwrap_or_default()
+    POOL.with_borrow_mut(|pool| {
+        let buffer = pool.output.pop().unwrap_or_default();
+        pool.output_bytes -= buffer.capacity();
+        buffer
+    })
 }
 
-pub(crate) fn give_back_output(mut buffer: Vec<u8>) {
+/// Takes back a buffer of bytes.
+pub fn give_back_output(mut buffer: Vec<u8>) {
     buffer.clear();
-    let fits = (1..=LARGEST).contains(&buffer.capacity());
     POOL.with_borrow_mut(|pool| {
-        if fits && pool.output.len() < KEPT {
+        let bytes = pool.output_bytes + buffer.capacity();
+        if buffer.capacity() > 0 && pool.output.len() < KEPT && bytes <= KEPT_BYTES {
+            pool.output_bytes = bytes;
             pool.output.push(buffer);
         }
     });
 }
 
 /// An empty head, with room from its last use.
-pub(crate) fn head() -> Head {
+#[must_use]
+pub fn head() -> Head {
     POOL.with_borrow_mut(|pool| pool.heads.pop())
         .unwrap_or_default()
 }
 
-pub(crate) fn give_back_head(mut head: Head) {
+/// Takes back a head.
+pub fn give_back_head(mut head: Head) {
     head.clear();
     POOL.with_borrow_mut(|pool| {
         if pool.heads.len() < KEPT {
@@ -74,11 +88,16 @@ mod tests {
         for n in 0..2 * KEPT {
             give_back_output(Vec::with_capacity(1000 + n));
         }
-        give_back_output(Vec::with_capacity(LARGEST + 1));
-        POOL.with_borrow(|pool| {
-            assert_eq!(pool.output.len(), KEPT);
-            assert!(pool.output.iter().all(|buffer| buffer.capacity() < LARGEST));
-        });
+        POOL.with_borrow(|pool| assert_eq!(pool.output.len(), KEPT));
         assert!(output().capacity() >= 1000);
+        for _ in 0..2 * KEPT {
+            give_back_output(Vec::with_capacity(KEPT_BYTES / 3));
+            give_back_output(Vec::with_capacity(KEPT_BYTES + 1));
+        }
+        POOL.with_borrow(|pool| {
+            let held: usize = pool.output.iter().map(Vec::capacity).sum();
+            assert_eq!(pool.output_bytes, held);
+            assert!(held <= KEPT_BYTES);
+        });
     }
 }

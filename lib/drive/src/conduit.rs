@@ -3,9 +3,11 @@
 use std::{
     future::Future,
     io,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Waker},
-    time::{Duration, Instant},
+    task::{Context, Poll, Waker, ready},
+    thread::{self, ThreadId},
+    time::Instant,
 };
 
 use mesh_http::{
@@ -16,13 +18,13 @@ use mesh_http::{
     limits::Limits,
 };
 
-use tokio::time::sleep;
+use tokio::task::JoinHandle;
 
 use crate::{
     buffers,
     driver::Driver,
     exchange::{Broken, Exchange},
-    growth::{BUDGET, Growth, RoundTrip},
+    growth::{Growth, RoundTrip},
     join::Place,
     slot::{Slot, Slots},
     socket::Socket,
@@ -79,6 +81,8 @@ pub struct Conduit(Arc<Shared>);
 
 struct Shared {
     role: Role,
+    /// The thread that it belongs to.
+    home: ThreadId,
     state: Mutex<State>,
 }
 
@@ -88,15 +92,17 @@ pub(crate) struct State {
     pub(crate) core: Connection,
     pub(crate) slots: Slots,
     driver: Option<Waker>,
-    /// How often the socket was written to, and read.
-    pub(crate) writes: u64,
+    /// Bytes that the socket has taken, and how often it was read.
+    pub(crate) written: u64,
     pub(crate) reads: u64,
     pub(crate) ended: Option<Ended>,
     /// The peer takes no new stream.
     pub(crate) is_leaving: bool,
     pub(crate) trips: RoundTrip,
-    /// The window that streams begin with, where it may grow.
-    first_window: Option<u32>,
+    /// How windows of streams may grow, where they do.
+    growing: Option<Arc<Limits>>,
+    /// Those who wait for the peer's first word.
+    pub(crate) curious: Vec<Waker>,
 }
 
 /// Serves HTTP on `socket`: `serve` is called with each request and must not
@@ -107,13 +113,14 @@ pub fn serve<IO: Socket>(
     limits: Arc<Limits>,
     serve: impl FnMut(Request) + Send + Unpin,
 ) -> (Conduit, impl Future<Output = Ended>) {
-    let (now, first) = (Instant::now(), limits.stream_window);
+    let now = now();
+    let growing = (version == Version::Http2).then(|| limits.clone());
     let core = match version {
         Version::Http1 => Connection::http1(Role::Server, limits, now),
         Version::Http2 => Connection::http2(Role::Server, limits, now),
     };
     let conduit = Conduit::new(core, Role::Server);
-    conduit.let_grow(version, first);
+    conduit.lock().growing = growing;
     (conduit.clone(), Driver::new(socket, conduit, serve))
 }
 
@@ -123,13 +130,14 @@ pub fn connect<IO: Socket>(
     version: Version,
     limits: Arc<Limits>,
 ) -> (Conduit, impl Future<Output = Ended>) {
-    let (now, first) = (Instant::now(), limits.stream_window);
+    let now = now();
+    let growing = (version == Version::Http2).then(|| limits.clone());
     let core = match version {
         Version::Http1 => Connection::http1(Role::Client, limits, now),
         Version::Http2 => Connection::http2(Role::Client, limits, now),
     };
     let conduit = Conduit::new(core, Role::Client);
-    conduit.let_grow(version, first);
+    conduit.lock().growing = growing;
     (conduit.clone(), Driver::new(socket, conduit, unasked))
 }
 
@@ -146,9 +154,41 @@ pub fn bytes<IO: Socket>(
         ..Slot::default()
     };
     let stream = Connection::RAW;
-    conduit.lock().slots.insert(stream, Box::new(slot));
+    conduit.lock().slots.insert(stream, slot);
     let exchange = Exchange::new(conduit.clone(), stream);
     (exchange, Driver::new(socket, conduit, unasked))
+}
+
+/// The life of a connection as a task of its own, so that whoever watches over it
+/// is not asked at each of its turns. The connection ends when this is dropped.
+pub struct Driven(JoinHandle<Ended>);
+
+impl Driven {
+    /// Lets it live.
+    pub fn spawn(life: impl Future<Output = Ended> + Send + 'static) -> Self {
+        Self(tokio::spawn(life))
+    }
+}
+
+impl Future for Driven {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        // A driver that panicked has dropped its connection.
+        let ended = ready!(Pin::new(&mut self.0).poll(cx));
+        Poll::Ready(ended.unwrap_or(Ended::Dropped))
+    }
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The time, by the clock of the runtime's timers.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// A client is asked nothing.
@@ -161,16 +201,18 @@ impl Conduit {
     fn new(core: Connection, role: Role) -> Self {
         Self(Arc::new(Shared {
             role,
+            home: thread::current().id(),
             state: Mutex::new(State {
                 core,
-                slots: Slots::new(),
+                slots: Slots::default(),
                 driver: None,
-                writes: 0,
+                written: 0,
                 reads: 0,
                 ended: None,
                 is_leaving: false,
                 trips: RoundTrip::default(),
-                first_window: None,
+                growing: None,
+                curious: Vec::new(),
             }),
         }))
     }
@@ -191,10 +233,10 @@ impl Conduit {
                 is_held: true,
                 asked_to_connect: head.is_connect(),
                 has_sent_all: end && !head.is_connect(),
-                opened_at: state.writes,
+                opened_at: state.written,
                 ..Slot::default()
             };
-            state.slots.insert(stream, Box::new(slot));
+            state.slots.insert(stream, slot);
             Ok(stream)
         })?;
         Ok(Exchange::new(self.clone(), stream))
@@ -220,6 +262,23 @@ impl Conduit {
         self.lock().core.streams()
     }
 
+    /// Whether it is HTTP/2, so that one stream's end is not the connection's.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        self.lock().core.is_http2()
+    }
+
+    /// Whether anything of a stream is still to come or to go.
+    #[must_use]
+    pub fn has(&self, stream: StreamId) -> bool {
+        self.lock().slot(stream).is_some()
+    }
+
+    /// Gives a stream up in both directions, whoever holds it.
+    pub fn give_up(&self, stream: StreamId, code: Code) {
+        self.reset(stream, code, Broken::GivenUp);
+    }
+
     /// Takes nothing new, and ends when what is under way has ended.
     pub fn shutdown(&self) {
         self.command(|state, now| {
@@ -228,32 +287,10 @@ impl Conduit {
         });
     }
 
-    /// Waits until an HTTP/2 peer gives no sign of life `within` such a time,
-    /// having been asked at once and then `every` so often. The answers also tell
-    /// how long a round trip takes, without which windows do not grow.
-    pub async fn silence(&self, every: Duration, within: Duration) {
-        for number in 0.. {
-            let reads = self.command(|state, now| {
-                state.trips.ask(number, now);
-                state.core.ping(number);
-                state.reads
-            });
-            sleep(within).await;
-            {
-                let state = self.lock();
-                let is_answered = state.trips.answered == Some(number);
-                // Whatever comes is a sign of life: the answer may be behind it.
-                if !is_answered && state.reads == reads {
-                    return;
-                }
-            }
-            sleep(every).await;
-        }
-    }
-
-    /// Windows of streams of HTTP/2 grow.
-    fn let_grow(&self, version: Version, first: u32) {
-        self.lock().first_window = (version == Version::Http2).then_some(first);
+    /// Bytes that have gone to the peer, of whatever kind.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.lock().written
     }
 
     pub(crate) fn is_server(&self) -> bool {
@@ -268,7 +305,7 @@ impl Conduit {
     pub(crate) fn command<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> T {
         let mut state = self.lock();
         state.lend();
-        let done = act(&mut state, Instant::now());
+        let done = act(&mut state, now());
         if let Some(driver) = &state.driver {
             driver.wake_by_ref();
         }
@@ -290,7 +327,8 @@ impl Conduit {
         let (why, partners) = {
             let mut state = self.lock();
             let why = *state.ended.get_or_insert(why);
-            let streams: Vec<StreamId> = state.slots.keys().copied().collect();
+            state.tell_curious();
+            let streams: Vec<StreamId> = state.slots.streams().collect();
             let broken = Broken::Connection(why);
             let is_server = self.is_server();
             let told = |stream| state.break_stream(stream, is_server, broken);
@@ -301,6 +339,11 @@ impl Conduit {
             partner.tell(Broken::Connection(why).code());
         }
         why
+    }
+
+    /// Whether it belongs to the thread that asks.
+    pub(crate) fn is_home(&self) -> bool {
+        self.0.home == thread::current().id()
     }
 
     /// Whether both are the same connection.
@@ -328,7 +371,7 @@ impl State {
     }
 
     pub(crate) fn slot(&mut self, stream: StreamId) -> Option<&mut Slot> {
-        self.slots.get_mut(&stream).map(Box::as_mut)
+        self.slots.get_mut(stream)
     }
 
     /// So many bytes of a stream are held by nobody any more. If its window has
@@ -340,12 +383,10 @@ impl State {
         now: Instant,
     ) -> Option<Wider> {
         self.core.consume(now, stream, bytes);
-        let (first, rtt) = (self.first_window?, self.trips.known()?);
-        let slot = self.slot(stream)?;
-        let growth = slot
-            .growth
-            .get_or_insert_with(|| Growth::new(first, now, &BUDGET));
-        let window = growth.consumed(bytes, now, rtt)?;
+        let (limits, rtt) = (self.growing.as_ref()?, self.trips.known()?);
+        let slot = self.slots.get_mut(stream)?;
+        let growth = slot.growth.get_or_insert_with(|| Growth::new(limits, now));
+        let window = growth.consumed(limits, bytes, now, rtt)?;
         let onward = slot.onward.clone();
         Some(Wider { onward, window })
     }
@@ -371,7 +412,7 @@ impl State {
         };
         slot.source = None;
         if !slot.is_held {
-            self.slots.remove(&stream);
+            self.slots.remove(stream);
         }
         partners
     }
@@ -398,7 +439,7 @@ impl State {
             source: slot.source.take(),
         };
         if !slot.is_held && !is_awaited {
-            self.slots.remove(&stream);
+            self.slots.remove(stream);
         }
         partners
     }

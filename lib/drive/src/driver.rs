@@ -21,12 +21,16 @@ use tokio::{
 
 use crate::{
     buffers,
-    conduit::{Conduit, Ended, Request},
+    conduit::{Conduit, Ended, Request, now},
     exchange::{Broken, Exchange},
     join::Place,
     slot::{Slot, Tail},
     socket::Socket,
 };
+
+/// Requests that are taken in one turn. A client that sends a thousand at once is
+/// served like one that sends them one by one: others have their turns between.
+const REQUESTS: usize = 128;
 
 /// Drives one connection until its end.
 pub(crate) struct Driver<IO, S> {
@@ -35,10 +39,14 @@ pub(crate) struct Driver<IO, S> {
     serve: S,
     /// What was read and cannot be looked at yet.
     rest: Vec<u8>,
+    /// Requests that were taken in this turn.
+    requests: usize,
     /// Wakes us no later than the next deadline. Deadlines that move away leave
     /// it as it is: it is set again when it goes off.
     alarm: Option<Pin<Box<Sleep>>>,
     alarm_at: Option<Instant>,
+    /// A deadline may have passed.
+    is_late: bool,
     /// The peer does not take anything any more; what it has said still counts.
     is_deaf: bool,
     /// And will say no more.
@@ -57,8 +65,10 @@ where
             conduit,
             serve,
             rest: Vec::new(),
+            requests: 0,
             alarm: None,
             alarm_at: None,
+            is_late: false,
             is_deaf: false,
             has_read_all: false,
             has_shut_down: false,
@@ -68,51 +78,69 @@ where
     /// One wake-up: first what others have asked for, then what the peer says,
     /// then everything that is to be written, at once.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
-        let now = Instant::now();
+        let now = now();
         {
             let mut state = self.conduit.lock();
             state.set_driver(cx);
-            state.core.on_deadline(now);
+            if std::mem::take(&mut self.is_late) {
+                state.core.on_deadline(now);
+            }
         }
+        self.requests = 0;
         let rest = std::mem::take(&mut self.rest);
         let left = self.receive(&rest, now);
         self.keep(rest, left);
         loop {
-            let has_read = self.read(cx, now)?;
+            let (read, is_enough) = self.read(cx, now)?;
             let has_written = self.write(cx, now)?;
             if self.is_over() {
                 return Poll::Ready(Ok(()));
             }
-            if has_read.is_pending() && has_written.is_pending() {
+            if is_enough {
+                // Others take what was read to where it goes, before there is more.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if read == 0 && has_written.is_pending() {
                 return Poll::Pending;
             }
         }
     }
 
-    /// Reads until there is nothing, or nothing more is wanted.
-    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Poll<()>> {
+    /// Reads until there is nothing, nothing more is wanted, or it was enough for
+    /// one turn; returns how often, and whether it was enough.
+    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<(usize, bool)> {
         let mut buffer = buffers::reading();
-        let mut progress = Poll::Pending;
+        let (mut times, mut bytes) = (0, 0);
         let result = loop {
-            if !self.conduit.lock().core.wants_read() {
+            if self.is_enough(bytes) || !self.conduit.lock().core.wants_read() {
                 break Ok(());
             }
             match self.read_once(cx, now, &mut buffer) {
                 Poll::Pending => break Ok(()),
-                Poll::Ready(Ok(())) => progress = Poll::Ready(()),
+                Poll::Ready(Ok(read)) => {
+                    times += 1;
+                    bytes += read;
+                }
                 Poll::Ready(Err(error)) => break Err(error),
             }
         };
         buffers::give_back_reading(buffer);
-        result.map(|()| progress)
+        result.map(|()| (times, self.is_enough(bytes)))
     }
 
+    /// Whether others have their turn after so many bytes.
+    const fn is_enough(&self, bytes: usize) -> bool {
+        bytes >= buffers::READ || self.requests >= REQUESTS
+    }
+
+    /// Reads once, and acts on it; returns how much it was.
     fn read_once(
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
         buffer: &mut Vec<u8>,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<io::Result<usize>> {
         // Behind what is left of the last one, so that both are one piece.
         let kept = self.rest.len();
         let wanted = kept + buffers::READ;
@@ -138,7 +166,7 @@ where
         if self.rest.is_empty() && self.rest.capacity() > 0 {
             self.rest = Vec::new();
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(read))
     }
 
     /// Keeps the last `left` bytes.
@@ -149,14 +177,19 @@ where
         }
     }
 
-    /// Acts on everything that `input` says; returns how much of it is left.
+    /// Acts on everything that `input` says, but for requests that are too many for
+    /// one turn; returns how much of it is left.
     fn receive(&mut self, mut input: &[u8], now: Instant) -> usize {
         let mut head = buffers::head();
-        loop {
+        while self.requests < REQUESTS {
             let event = {
                 let mut state = self.conduit.lock();
                 state.lend();
-                state.core.poll_event(now, &mut input, &mut head)
+                let event = state.core.poll_event(now, &mut input, &mut head);
+                if event.is_none() {
+                    state.tell_curious();
+                }
+                event
             };
             let Some(event) = event else { break };
             self.act(event, &mut head, now);
@@ -206,7 +239,8 @@ where
             tail: (end && head.is_connect()).then_some(Tail::Bare),
             ..Slot::default()
         };
-        self.conduit.lock().slots.insert(stream, Box::new(slot));
+        self.conduit.lock().slots.insert(stream, slot);
+        self.requests += 1;
         let exchange = Exchange::new(self.conduit.clone(), stream);
         (self.serve)(Request {
             exchange,
@@ -296,7 +330,7 @@ where
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
                     state.core.wrote(n, now);
-                    state.writes += 1;
+                    state.written += n as u64;
                     progress = Poll::Ready(());
                 }
                 // Perhaps it has said why before it left.
@@ -379,6 +413,7 @@ where
         };
         ready!(alarm.as_mut().poll(cx));
         self.alarm_at = None;
+        self.is_late = true;
         Poll::Ready(())
     }
 }

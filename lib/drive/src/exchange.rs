@@ -12,7 +12,7 @@ use mesh_http::{
 };
 
 use crate::{
-    conduit::{Conduit, Ended, Partners, State},
+    conduit::{Conduit, Ended, Partners, State, now},
     join::Place,
     slot::{Heading, Slot, Tail},
 };
@@ -111,6 +111,12 @@ impl Exchange {
         &self.conduit
     }
 
+    /// Its number there.
+    #[must_use]
+    pub const fn stream(&self) -> StreamId {
+        self.stream
+    }
+
     /// Sends an answer's head, informational or final; with `end` there is no
     /// body.
     ///
@@ -119,13 +125,15 @@ impl Exchange {
     pub fn send_head(&self, head: &Head, end: bool) -> Result<(), Misuse> {
         let partners = self.conduit.command(|state, now| {
             state.core.send_head(now, self.stream, head, end)?;
+            let is_http2 = state.core.is_http2();
             let Some(slot) = state.slot(self.stream) else {
                 return Ok(Partners::default());
             };
             if slot.becomes_tunnel(head) {
                 slot.open_both(head);
             }
-            if !end || slot.is_tunnel {
+            // A tunnel over HTTP/1 does not end with a head.
+            if !end || (slot.is_tunnel && !is_http2) {
                 return Ok(Partners::default());
             }
             slot.has_sent_all = true;
@@ -172,15 +180,23 @@ impl Exchange {
     /// # Errors
     /// If the stream breaks before the final head.
     pub async fn answer(&self) -> Result<Answer, Broken> {
-        poll_fn(|cx| {
-            self.poll_slot(cx, |_, slot| {
-                slot.heads.pop_front().map(|heading| match heading {
-                    Heading::Informational(head) => Answer::Informational(head),
-                    Heading::Final { head, end } => Answer::Final { head, end },
-                })
+        poll_fn(|cx| self.poll_answer(cx)).await
+    }
+
+    /// The same for a hand-written future.
+    ///
+    /// # Errors
+    /// If the stream breaks before the final head.
+    pub fn poll_answer(&self, cx: &Context<'_>) -> Poll<Result<Answer, Broken>> {
+        self.poll_slot(cx, |_, slot| {
+            if slot.heads.is_empty() {
+                return None;
+            }
+            Some(match slot.heads.remove(0) {
+                Heading::Informational(head) => Answer::Informational(head),
+                Heading::Final { head, end } => Answer::Final { head, end },
             })
         })
-        .await
     }
 
     /// What has come of the body since the last call, which is taken as read.
@@ -206,7 +222,15 @@ impl Exchange {
     /// From now on what comes here goes to `onward`, with nobody's help, its
     /// trailers as `clean` leaves them, and one that breaks breaks the other; but
     /// a request that has no answer yet stays with whoever holds it.
+    ///
+    /// # Panics
+    /// If one of the two connections was not made on this thread: between threads
+    /// nobody keeps bytes in their order.
     pub fn join(&self, onward: &Self, clean: fn(&mut Head)) {
+        assert!(
+            self.conduit.is_home() && onward.conduit.is_home(),
+            "connections of different threads are joined"
+        );
         onward.with_slot(|slot| slot.source = Some(self.place()));
         let place = onward.place();
         let is_there = self.with_slot(|slot| {
@@ -250,6 +274,13 @@ impl Exchange {
         self.with_slot(|slot| slot.has_passed).unwrap_or(true)
     }
 
+    /// Whether both directions are bytes of another protocol now, each with an end
+    /// of its own.
+    #[must_use]
+    pub fn is_tunnel(&self) -> bool {
+        self.with_slot(|slot| slot.is_tunnel).unwrap_or(false)
+    }
+
     /// Bytes of bodies so far.
     #[must_use]
     pub fn carried(&self) -> Carried {
@@ -266,10 +297,21 @@ impl Exchange {
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         let mut state = self.conduit.lock();
-        let writes = state.writes;
+        let written = state.written;
         state
             .slot(self.stream)
-            .is_some_and(|slot| slot.opened_at == writes)
+            .is_some_and(|slot| slot.opened_at == written)
+    }
+
+    /// Takes back what was taken of its bytes, and not read.
+    pub(crate) fn put_back(&self, mut bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.with_slot(|slot| {
+            bytes.append(&mut slot.data);
+            slot.data = bytes;
+        });
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -318,24 +360,24 @@ pub(crate) struct StreamState {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let is_server = self.conduit.is_server();
-        let goes_on = {
+        let (goes_on, is_answered) = {
             let mut state = self.conduit.lock();
             let Some(slot) = state.slot(self.stream) else {
                 return;
             };
             slot.is_held = false;
             if slot.is_over(is_server) {
-                state.slots.remove(&self.stream);
+                state.slots.remove(self.stream);
                 return;
             }
-            slot.goes_on_by_itself()
+            (slot.goes_on_by_itself(), slot.has_sent_all)
         };
         if !goes_on {
             // A server that does not answer is at fault, a client is not.
-            let code = if is_server {
-                Code::Internal
-            } else {
-                Code::Cancel
+            let code = match (is_server, is_answered) {
+                (true, false) => Code::Internal,
+                (true, true) => Code::NoError,
+                (false, _) => Code::Cancel,
             };
             self.conduit.reset(self.stream, code, Broken::GivenUp);
         }
@@ -371,7 +413,9 @@ impl Slot {
     }
 
     const fn goes_on_by_itself(&self) -> bool {
-        let comes = self.has_received_all || self.onward.is_some();
+        // Nothing is wanted any more of who was told no.
+        let is_declined = self.asked_to_connect && !self.is_tunnel && self.source.is_some();
+        let comes = self.has_received_all || self.onward.is_some() || is_declined;
         let goes = self.has_sent_all || self.source.is_some();
         comes && goes
     }
@@ -390,13 +434,31 @@ impl State {
             return;
         };
         if let Heading::Final { head, end } = &heading {
-            if slot.becomes_tunnel(head) {
+            let is_tunnel = slot.becomes_tunnel(head);
+            if is_tunnel {
                 slot.open_both(head);
-            } else if *end {
+            }
+            if *end {
                 slot.has_received_all = true;
+                if is_tunnel {
+                    // The end of its bytes, of which there are none.
+                    slot.tail = Some(Tail::Bare);
+                }
             }
         }
-        slot.heads.push_back(heading);
+        // A CONNECT that is declined has nothing more to say; its answer may.
+        let is_declined = matches!(heading, Heading::Final { .. })
+            && slot.asked_to_connect
+            && !slot.is_tunnel
+            && !slot.has_sent_all;
+        slot.heads.push(heading);
         slot.wake();
+        if is_declined && self.core.is_http2() {
+            // One that is reset already says nothing either.
+            let _ = self.core.send_data(now(), stream, &[], true);
+            if let Some(slot) = self.slot(stream) {
+                slot.has_sent_all = true;
+            }
+        }
     }
 }

@@ -3,65 +3,54 @@
 //! back (its bandwidth-delay product), within a budget of the whole process.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-/// The largest window of a stream: 1 Gbit/s over 100 ms fits.
-const LARGEST: u32 = 16 << 20;
-/// Of the whole process.
-pub(crate) static BUDGET: Budget = Budget::new(64 << 20);
-
-/// What windows may have together beyond their first size, in bytes.
-#[derive(Debug)]
-pub(crate) struct Budget {
-    most: usize,
-    granted: AtomicUsize,
-}
-
-impl Budget {
-    const fn new(most: usize) -> Self {
-        Self {
-            most,
-            granted: AtomicUsize::new(0),
-        }
-    }
-
-    /// Takes `more` from it, if that much is left.
-    fn grant(&self, more: usize) -> bool {
-        let take = |granted: usize| granted.checked_add(more).filter(|sum| *sum <= self.most);
-        self.granted
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
-    }
-}
+use mesh_http::limits::{Bound, Budget, Limits};
 
 /// One stream's window.
 #[derive(Debug)]
 pub(crate) struct Growth {
-    budget: &'static Budget,
-    first: u32,
     window: u32,
+    /// It would be wider if it might.
+    is_held: bool,
     /// How much was consumed since then.
     consumed: usize,
     since: Instant,
+    /// None as long as it is as it was at first.
+    granted: Option<Granted>,
+}
+
+/// What a window has of the budget; given back when it is dropped.
+#[derive(Debug)]
+struct Granted {
+    budget: Arc<Budget>,
+    bytes: usize,
 }
 
 impl Growth {
-    pub(crate) const fn new(first: u32, now: Instant, budget: &'static Budget) -> Self {
+    pub(crate) const fn new(limits: &Limits, now: Instant) -> Self {
         Self {
-            budget,
-            first,
-            window: first,
+            window: limits.stream_window,
+            is_held: false,
             consumed: 0,
             since: now,
+            granted: None,
         }
     }
 
     /// Takes note of bytes that were consumed. If a whole window was within two
     /// round trips, it is the window that the sender waits for: the next one is
     /// twice as large.
-    pub(crate) fn consumed(&mut self, bytes: usize, now: Instant, rtt: Duration) -> Option<u32> {
+    pub(crate) fn consumed(
+        &mut self,
+        limits: &Limits,
+        bytes: usize,
+        now: Instant,
+        rtt: Duration,
+    ) -> Option<u32> {
         self.consumed = self.consumed.saturating_add(bytes);
         if self.consumed < self.window as usize {
             return None;
@@ -69,23 +58,39 @@ impl Growth {
         let took = now.saturating_duration_since(self.since);
         self.consumed = 0;
         self.since = now;
-        let next = self.window.saturating_mul(2).min(LARGEST);
-        if took > rtt.saturating_mul(2) || next == self.window {
+        if took > rtt.saturating_mul(2) {
             return None;
         }
-        let granted = self.budget.grant((next - self.window) as usize);
-        granted.then(|| {
-            self.window = next;
-            next
-        })
+        self.wider(limits)
+    }
+
+    /// The next window, unless a bound strikes, which is counted.
+    fn wider(&mut self, limits: &Limits) -> Option<u32> {
+        let next = self.window.saturating_mul(2).min(limits.stream_window_most);
+        if next <= self.window {
+            if !std::mem::replace(&mut self.is_held, true) {
+                limits.struck.count(Bound::StreamWindow);
+            }
+            return None;
+        }
+        let more = (next - self.window) as usize;
+        if !limits.budget.grant(more) {
+            limits.struck.count(Bound::Budget);
+            return None;
+        }
+        let granted = self.granted.get_or_insert_with(|| Granted {
+            budget: limits.budget.clone(),
+            bytes: 0,
+        });
+        granted.bytes += more;
+        self.window = next;
+        Some(next)
     }
 }
 
-impl Drop for Growth {
+impl Drop for Granted {
     fn drop(&mut self) {
-        let more = self.window - self.first;
-        let granted = &self.budget.granted;
-        granted.fetch_sub(more as usize, Ordering::Relaxed);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -94,9 +99,13 @@ impl Drop for Growth {
 #[derive(Debug, Default)]
 pub(crate) struct RoundTrip {
     known: Option<Duration>,
+    /// The number of the next ping.
+    next: u64,
     asked: Option<(u64, Instant)>,
     /// The last ping that was answered.
-    pub(crate) answered: Option<u64>,
+    answered: Option<u64>,
+    /// Whoever waits for the answer.
+    waker: Option<Waker>,
 }
 
 impl RoundTrip {
@@ -104,12 +113,30 @@ impl RoundTrip {
         self.known
     }
 
-    pub(crate) const fn ask(&mut self, number: u64, now: Instant) {
+    /// A ping leaves; its number.
+    pub(crate) const fn ask(&mut self, now: Instant) -> u64 {
+        let number = self.next;
+        self.next += 1;
         self.asked = Some((number, now));
+        number
+    }
+
+    /// Whether this ping was answered.
+    pub(crate) fn poll_answer(&mut self, number: u64, cx: &Context<'_>) -> Poll<()> {
+        if self.answered.is_some_and(|answered| answered >= number) {
+            return Poll::Ready(());
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     pub(crate) fn answer(&mut self, number: u64, now: Instant) {
-        self.answered = Some(number);
+        if number < self.next {
+            self.answered = self.answered.max(Some(number));
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
         let Some((_, asked)) = self.asked.take_if(|(last, _)| *last == number) else {
             return;
         };
@@ -127,24 +154,35 @@ mod tests {
     const FIRST: u32 = 65_535;
     const MS: Duration = Duration::from_millis(1);
 
-    fn budget(most: usize) -> &'static Budget {
-        Box::leak(Box::new(Budget::new(most)))
+    /// The defaults, but for a budget of their own.
+    fn limits(most: usize) -> Limits {
+        Limits {
+            budget: Arc::new(Budget::new(most)),
+            ..Limits::default()
+        }
     }
 
-    /// The window after a while at `rate` bytes per second, if nothing but the
-    /// window held it back, over a path of `rtt`.
-    fn settled(rate: f64, rtt: Duration) -> u32 {
-        let (start, budget) = (Instant::now(), budget(64 << 20));
-        let (mut growth, mut at) = (Growth::new(FIRST, start, budget), Duration::ZERO);
+    /// A sender that nothing but the window holds back, over a path of `rtt`, as it
+    /// is after a while at `rate` bytes per second.
+    fn grown(limits: &Limits, rate: f64, rtt: Duration) -> Growth {
+        let start = Instant::now();
+        let (mut growth, mut at) = (Growth::new(limits, start), Duration::ZERO);
         while at < Duration::from_secs(20) {
             // A window's worth takes a round trip, or longer on a slow path.
             let took = rtt.max(Duration::from_secs_f64(f64::from(growth.window) / rate));
             at += took;
-            growth.consumed(growth.window as usize, start + at, rtt);
+            growth.consumed(limits, growth.window as usize, start + at, rtt);
         }
+        growth
+    }
+
+    /// Its window then.
+    fn settled(rate: f64, rtt: Duration) -> u32 {
+        let limits = limits(64 << 20);
+        let growth = grown(&limits, rate, rtt);
         let window = growth.window;
         drop(growth);
-        assert_eq!(budget.granted.load(Ordering::Relaxed), 0, "given back");
+        assert_eq!(limits.budget.granted(), 0, "given back");
         window
     }
 
@@ -162,28 +200,58 @@ mod tests {
     #[test]
     fn h15_all_windows_together_have_a_budget() {
         let (now, rtt, most) = (Instant::now(), 100 * MS, 5 << 20);
-        let budget = budget(most);
-        let mut all: Vec<_> = (0..100).map(|_| Growth::new(FIRST, now, budget)).collect();
+        let limits = limits(most);
+        let mut all: Vec<_> = (0..100).map(|_| Growth::new(&limits, now)).collect();
+        for growth in &mut all {
+            growth.consumed(&limits, FIRST as usize, now, rtt);
+        }
+        // 100 windows of twice the size would be 6.5 MB more: 80 were there.
+        assert_eq!(limits.struck.times(Bound::Budget), 20);
         for _ in 0..20 {
             for growth in &mut all {
-                growth.consumed(growth.window as usize, now, rtt);
+                growth.consumed(&limits, growth.window as usize, now, rtt);
             }
         }
-        let more = |growth: &Growth| (growth.window - growth.first) as usize;
-        let sum: usize = all.iter().map(more).sum();
+        let sum = limits.budget.granted();
         assert!(sum <= most && sum > most / 2, "{sum}");
+    }
+
+    #[test]
+    fn h15_a_window_grows_to_what_it_may_and_no_further() {
+        for most in [1 << 20, 4 << 20] {
+            let limits = Limits {
+                stream_window_most: most,
+                ..Limits::default()
+            };
+            // 1 Gbit/s over 1 ms needs less, over 100 ms more.
+            drop(grown(&limits, 125e6, MS));
+            assert_eq!(limits.struck.times(Bound::StreamWindow), 0);
+            assert_eq!(grown(&limits, 125e6, 100 * MS).window, most);
+            assert_eq!(limits.struck.times(Bound::StreamWindow), 1);
+        }
     }
 
     #[test]
     fn a_round_trip_that_waited_behind_others_hardly_counts() {
         let (mut trips, start) = (RoundTrip::default(), Instant::now());
-        for (number, took) in [(0, 20), (1, 100), (2, 10)] {
-            trips.ask(number, start);
-            trips.answer(number + 7, start + MS);
-            trips.ask(number, start);
+        for (took, expected) in [(20, 20), (100, 30), (10, 10)] {
+            let late = trips.ask(start);
+            let number = trips.ask(start);
+            trips.answer(late, start + MS);
             trips.answer(number, start + took * MS);
-            let expected = [20, 30, 10][usize::try_from(number).unwrap()];
             assert_eq!(trips.known(), Some(expected * MS));
         }
+    }
+
+    #[test]
+    fn r1_a_ping_that_was_never_sent_is_not_answered() {
+        let (mut trips, start) = (RoundTrip::default(), Instant::now());
+        let cx = Context::from_waker(Waker::noop());
+        let (first, second) = (trips.ask(start), trips.ask(start));
+        trips.answer(second + 1, start);
+        assert!(trips.poll_answer(first, &cx).is_pending());
+        trips.answer(first, start);
+        assert!(trips.poll_answer(first, &cx).is_ready());
+        assert!(trips.poll_answer(second, &cx).is_pending());
     }
 }

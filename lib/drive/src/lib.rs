@@ -13,20 +13,25 @@
 //!
 //! All connections that are joined to each other belong to one thread's runtime:
 //! what comes is passed on in the order in which it came because nobody else runs
-//! between.
+//! between. A program with several threads has connections of its own on each, and
+//! a connection belongs to the thread that it was made on; streams that are not
+//! joined may be used on any.
 //!
 //! It does not route, retry or authorize, and opens no socket.
 //!
 //! Main items: [`conduit`], connections of each kind; [`exchange::Exchange`],
 //! one request and its answer, or one stream of bytes; [`stream::ByteStream`],
-//! the same as a socket for code that wants one.
+//! the same as a socket for code that wants one; [`buffers`], where what was
+//! lent is given back.
 
-mod buffers;
+pub mod buffers;
 pub mod conduit;
 mod driver;
 pub mod exchange;
 mod growth;
 mod join;
+pub mod ping;
+mod protocols;
 mod slot;
 pub mod socket;
 pub mod stream;

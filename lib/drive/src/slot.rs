@@ -1,11 +1,9 @@
 //! What a connection knows of each of its streams, beyond the protocol.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    task::{Context, Waker},
-};
+use std::task::{Context, Waker};
 
 use mesh_http::{event::StreamId, head::Head};
+use smallvec::SmallVec;
 
 use crate::{
     exchange::{Broken, Carried},
@@ -13,19 +11,64 @@ use crate::{
     join::Place,
 };
 
-pub(crate) type Slots = BTreeMap<StreamId, Box<Slot>>;
+/// The streams that somebody still wants something of, by their numbers. New
+/// ones have the largest number, so that the order comes by itself.
+#[derive(Default)]
+pub(crate) struct Slots(Vec<(StreamId, Box<Slot>)>);
+
+impl Slots {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn streams(&self) -> impl Iterator<Item = StreamId> {
+        self.0.iter().map(|(stream, _)| *stream)
+    }
+
+    pub(crate) fn get_mut(&mut self, stream: StreamId) -> Option<&mut Slot> {
+        let at = self.position(stream).ok()?;
+        self.0.get_mut(at).map(|(_, slot)| &mut **slot)
+    }
+
+    pub(crate) fn insert(&mut self, stream: StreamId, slot: Slot) {
+        let slot = Box::new(slot);
+        match self.position(stream) {
+            Ok(at) => self.0[at].1 = slot,
+            Err(at) => self.0.insert(at, (stream, slot)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, stream: StreamId) {
+        if let Ok(at) = self.position(stream) {
+            self.0.remove(at);
+        }
+        if self.0.is_empty() && self.0.capacity() > KEPT {
+            self.0 = Vec::new();
+        }
+    }
+
+    fn position(&self, stream: StreamId) -> Result<usize, usize> {
+        match self.0.last() {
+            Some((last, _)) if *last < stream => Err(self.0.len()),
+            _ => self.0.binary_search_by_key(&stream, |(known, _)| *known),
+        }
+    }
+}
+
+/// An empty table keeps room for so many streams.
+const KEPT: usize = 4;
 
 /// One stream.
 #[derive(Default)]
 pub(crate) struct Slot {
     /// What came and was not taken yet, in this order.
-    pub(crate) heads: VecDeque<Heading>,
+    pub(crate) heads: SmallVec<[Heading; 1]>,
     pub(crate) data: Vec<u8>,
     pub(crate) tail: Option<Tail>,
     /// Why nothing more comes, if not by its end.
     pub(crate) broken: Option<Broken>,
     /// Those who wait for any of this.
-    pub(crate) wakers: Vec<Waker>,
+    pub(crate) wakers: SmallVec<[Waker; 2]>,
     /// Where data goes that comes, and where data comes from that goes.
     pub(crate) onward: Option<Place>,
     pub(crate) source: Option<Place>,
@@ -42,7 +85,7 @@ pub(crate) struct Slot {
     pub(crate) asked_to_connect: bool,
     pub(crate) has_received_all: bool,
     pub(crate) has_sent_all: bool,
-    /// How often the socket had been written to when it was opened.
+    /// How much the socket had taken when it was opened.
     pub(crate) opened_at: u64,
 }
 
@@ -80,5 +123,58 @@ impl Slot {
     /// Whether there is something for an onward place.
     pub(crate) const fn has_waiting(&self) -> bool {
         !self.data.is_empty() || self.tail.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Instant};
+
+    use mesh_http::{connection::Connection, event::Role, limits::Limits};
+
+    use super::*;
+
+    /// Numbers as a connection gives them.
+    fn streams(count: usize) -> Vec<StreamId> {
+        let (now, limits) = (Instant::now(), Arc::new(Limits::default()));
+        let mut connection = Connection::http2(Role::Client, limits, now);
+        let head = Head::request("GET", "web", "/").unwrap();
+        let open = |_| connection.open(now, &head, true).unwrap();
+        (0..count).map(open).collect()
+    }
+
+    #[test]
+    fn streams_are_found_whatever_went_before_them() {
+        let (mut slots, streams) = (Slots::default(), streams(50));
+        for stream in streams.iter().rev() {
+            slots.insert(*stream, Slot::default());
+        }
+        assert!(slots.streams().eq(streams.iter().copied()));
+        for (number, stream) in (0..).zip(&streams) {
+            slots.get_mut(*stream).unwrap().opened_at = number;
+        }
+        for stream in streams.iter().step_by(2) {
+            slots.remove(*stream);
+            assert!(slots.get_mut(*stream).is_none());
+        }
+        let left: Vec<u64> = streams
+            .iter()
+            .filter_map(|stream| slots.get_mut(*stream).map(|slot| slot.opened_at))
+            .collect();
+        let odd: Vec<u64> = (0..50).filter(|number| number % 2 == 1).collect();
+        assert_eq!(left, odd);
+    }
+
+    #[test]
+    fn h18_an_empty_table_is_small() {
+        let (mut slots, streams) = (Slots::default(), streams(50));
+        for stream in &streams {
+            slots.insert(*stream, Slot::default());
+        }
+        for stream in &streams {
+            slots.remove(*stream);
+        }
+        assert!(slots.is_empty() && slots.0.capacity() <= KEPT);
+        assert!(size_of::<Slot>() <= 560, "{}", size_of::<Slot>());
     }
 }

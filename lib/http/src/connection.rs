@@ -186,6 +186,16 @@ impl Connection {
         either!(&self.0, it => it.can_open())
     }
 
+    /// Whether the peer takes extended CONNECTs (RFC 8441 §3), which only HTTP/2
+    /// has; none until it has said so.
+    #[must_use]
+    pub const fn takes_protocols(&self) -> Option<bool> {
+        match &self.0 {
+            Inner::Http1(_) | Inner::Raw(_) => Some(false),
+            Inner::Http2(it) => it.takes_protocols(),
+        }
+    }
+
     /// Sends a request's head. With `end` there is no body; a CONNECT has none,
     /// but its stream goes on.
     ///

@@ -1,6 +1,8 @@
 //! Why connections and streams end. All sets are closed: `as_str` is fit for a
 //! metric's label.
 
+use crate::{event::Role, limits::Bound};
+
 /// HTTP/2's error codes (RFC 9113 §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
@@ -135,8 +137,10 @@ pub enum Fault {
     // Either version.
     /// The peer closed within a message (RFC 9112 §8).
     Truncated,
-    /// Too many field lines, or too long (RFC 6585 §5).
+    /// Fields that are too long (RFC 6585 §5).
     FieldsTooLarge,
+    /// Too many field lines (RFC 6585 §5).
+    TooManyFields,
 
     // HTTP/1.
     /// Not a request line (RFC 9112 §3).
@@ -232,7 +236,7 @@ impl Fault {
             | Self::WriteTimeout
             | Self::Truncated => None,
             Self::HeadTimeout | Self::BodyTimeout => Some(408),
-            Self::FieldsTooLarge => Some(431),
+            Self::FieldsTooLarge | Self::TooManyFields => Some(431),
             Self::TargetTooLong => Some(414),
             Self::Version => Some(505),
             _ => Some(400),
@@ -254,8 +258,25 @@ impl Fault {
             Self::StreamClosed => Code::StreamClosed,
             Self::Compression => Code::Compression,
             Self::Window => Code::FlowControl,
-            Self::FieldsTooLarge | Self::Flood(_) => Code::EnhanceYourCalm,
+            Self::FieldsTooLarge | Self::TooManyFields | Self::Flood(_) => Code::EnhanceYourCalm,
             _ => Code::Protocol,
+        }
+    }
+
+    /// The bound that has struck, if one has.
+    #[must_use]
+    pub(crate) const fn bound(self, role: Role) -> Option<Bound> {
+        match (self, role) {
+            (Self::FieldsTooLarge | Self::Flood(Flood::HeaderBlock), _) => Some(Bound::HeadBytes),
+            (Self::TooManyFields, _) => Some(Bound::HeadLines),
+            (Self::TargetTooLong, _) => Some(Bound::TargetBytes),
+            (Self::HeadTimeout, _) => Some(Bound::HeadTime),
+            (Self::BodyTimeout, _) => Some(Bound::BodyTime),
+            (Self::WriteTimeout, _) => Some(Bound::WriteTime),
+            (Self::SettingsTimeout, _) => Some(Bound::SettingsTime),
+            (Self::Idle, Role::Server) => Some(Bound::IdleTime),
+            (Self::Idle, Role::Client) => Some(Bound::ServerIdleTime),
+            _ => None,
         }
     }
 
@@ -274,6 +295,7 @@ impl Fault {
             Self::SettingsTimeout => "settings_timeout",
             Self::Truncated => "truncated",
             Self::FieldsTooLarge => "fields_too_large",
+            Self::TooManyFields => "too_many_fields",
             Self::RequestLine => "request_line",
             Self::Version => "version",
             Self::StatusLine => "status_line",
@@ -338,8 +360,12 @@ pub enum ResetReason {
     FlowControl,
     /// A frame where none may come (RFC 9113 §5.1).
     StreamClosed,
-    /// Too many field lines, or too long.
+    /// Fields that are too long.
     FieldsTooLarge,
+    /// Too many field lines.
+    TooManyFields,
+    /// A target that is too long.
+    TargetTooLong,
     /// An endless row of 1xx.
     Informational,
     /// The peer did not read, or did not send, for too long.
@@ -355,8 +381,30 @@ impl ResetReason {
             Self::Malformed | Self::ContentLength => Code::Protocol,
             Self::FlowControl => Code::FlowControl,
             Self::StreamClosed => Code::StreamClosed,
-            Self::FieldsTooLarge | Self::Informational => Code::EnhanceYourCalm,
+            Self::FieldsTooLarge
+            | Self::TooManyFields
+            | Self::TargetTooLong
+            | Self::Informational => Code::EnhanceYourCalm,
             Self::Timeout => Code::Cancel,
+        }
+    }
+
+    /// The bound that has struck, if it is clear from this.
+    pub(crate) const fn bound(self) -> Option<Bound> {
+        match self {
+            Self::FieldsTooLarge => Some(Bound::HeadBytes),
+            Self::TooManyFields => Some(Bound::HeadLines),
+            Self::TargetTooLong => Some(Bound::TargetBytes),
+            _ => None,
+        }
+    }
+
+    /// The status that tells a client of a request that is too large.
+    pub(crate) const fn status(self) -> Option<u16> {
+        match self {
+            Self::FieldsTooLarge | Self::TooManyFields => Some(431),
+            Self::TargetTooLong => Some(414),
+            _ => None,
         }
     }
 
@@ -371,6 +419,8 @@ impl ResetReason {
             Self::FlowControl => "flow_control",
             Self::StreamClosed => "stream_closed",
             Self::FieldsTooLarge => "fields_too_large",
+            Self::TooManyFields => "too_many_fields",
+            Self::TargetTooLong => "target_too_long",
             Self::Informational => "informational",
             Self::Timeout => "timeout",
         }

@@ -68,6 +68,8 @@ struct Exchange {
     connect: bool,
     /// Another protocol was asked for.
     upgrade: bool,
+    /// Something came behind the request before its answer.
+    early: bool,
     http11: bool,
     keep_alive: bool,
     /// The client waits for a 100, and none was sent.
@@ -173,6 +175,7 @@ impl Connection {
             self.progress = now;
         }
         self.blocked = event.is_none() && !input.is_empty() && !self.awaits_input();
+        self.exchange.early |= !input.is_empty() && matches!(self.receiving, Receiving::Done);
         event
     }
 
@@ -307,7 +310,9 @@ impl Connection {
 
     fn write_deadline(&self) -> Option<(Instant, Fault)> {
         // A tunnel's ends may be silent for as long as they like.
-        let counts = self.wants_write() && self.sending != Sending::Tunnel;
+        let is_tunnel =
+            self.sending == Sending::Tunnel || matches!(self.receiving, Receiving::Tunnel);
+        let counts = self.wants_write() && !is_tunnel;
         let since = self.writing.filter(|_| counts)?;
         let deadline = since.checked_add(self.limits.write_time)?;
         Some((deadline, Fault::WriteTimeout))
@@ -347,6 +352,9 @@ impl Connection {
         if !matches!(self.ending, Ending::No | Ending::Half) {
             self.ending = Ending::Abort;
             return;
+        }
+        if let Some(bound) = fault.bound(self.role) {
+            self.limits.struck.count(bound);
         }
         self.ending = self.ending_of(fault);
         if let (Ending::Linger, Some(status)) = (self.ending, fault.status()) {

@@ -58,6 +58,8 @@ pub(crate) struct Connection {
     credit: u32,
     /// Of all streams.
     unconsumed: usize,
+    /// Too much is unconsumed for the peer to go on.
+    is_stopped: bool,
     send_window: i64,
 
     output: Output,
@@ -96,7 +98,9 @@ pub(crate) struct Connection {
 struct PeerSettings {
     initial_window: u32,
     streams: u32,
-    connect_protocol: bool,
+    /// Whether it takes extended CONNECTs (RFC 8441 §3); none until it has said
+    /// anything.
+    connect_protocol: Option<bool>,
 }
 
 /// How far the peer's connection preface is (RFC 9113 §3.4).
@@ -173,7 +177,7 @@ impl Connection {
             peer: PeerSettings {
                 initial_window: FIRST_WINDOW,
                 streams: u32::MAX,
-                connect_protocol: false,
+                connect_protocol: None,
             },
             opening: match role {
                 Role::Server => Opening::Preface,
@@ -188,6 +192,7 @@ impl Connection {
             window: FIRST_WINDOW,
             credit: 0,
             unconsumed: 0,
+            is_stopped: false,
             send_window: i64::from(FIRST_WINDOW),
             output: Output::default(),
             control: Vec::new(),
@@ -382,6 +387,9 @@ impl Connection {
         if self.ending != Ending::No {
             self.ending = Ending::Abort;
             return;
+        }
+        if let Some(bound) = fault.bound(self.role) {
+            self.limits.struck.count(bound);
         }
         self.ending = match fault {
             Fault::WriteTimeout | Fault::Truncated => Ending::Abort,

@@ -238,6 +238,14 @@ impl Head {
         self.fields().filter(same).map(|(_, value)| value)
     }
 
+    /// The value of `name`, in lower case, if there is exactly one.
+    #[must_use]
+    pub fn get_single(&self, name: &[u8]) -> Option<&[u8]> {
+        let mut values = self.get_all(name);
+        let value = values.next()?;
+        values.next().is_none().then_some(value)
+    }
+
     /// How many fields there are.
     #[must_use]
     pub const fn len(&self) -> usize {
@@ -265,6 +273,16 @@ impl Head {
         let name_at = self.append(name)?;
         let value_at = self.append(value)?;
         self.admit(name_at, value_at, NameId::of(name), false)
+    }
+
+    /// Removes all fields but the first `len`.
+    pub fn truncate(&mut self, len: usize) {
+        let gone = self.fields.get(len..).unwrap_or_default();
+        let interpreted = gone.iter().any(|field| field.id.is_interpreted());
+        self.fields.truncate(len);
+        if interpreted {
+            self.interpret_again();
+        }
     }
 
     /// Removes all fields called `name`, in lower case; says whether there was

@@ -1,15 +1,22 @@
 //! What a connection bears, in one place. Everything here can be set.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 /// Bounds and deadlines of one connection. Sizes are in bytes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Lines of fields in a head or in trailers (cookie crumbs of HTTP/2 are
     /// one). At most 128. Default 100; more is 431.
     pub head_lines: usize,
-    /// All fields of a head together; for HTTP/2 as RFC 9113 §6.5.2 counts, and
-    /// also what a header block may weigh encoded. Default 64 KiB; more is 431.
+    /// All fields of a head together; for HTTP/2 as RFC 9113 §6.5.2 counts. A header
+    /// block that is twice as long as it comes ends the connection. Default 64 KiB;
+    /// more is 431.
     pub head_bytes: usize,
     /// A request's target. Default 64 KiB; more is 414.
     pub target_bytes: usize,
@@ -28,6 +35,9 @@ pub struct Limits {
     /// How much a peer may send on a stream before it is consumed, at first.
     /// Default 65,535.
     pub stream_window: u32,
+    /// How far a driver may let a stream's window grow. Default 16 MiB, which
+    /// holds 1 Gbit/s over 100 ms.
+    pub stream_window_most: u32,
     /// How much a peer may send on an HTTP/2 connection before we have read it,
     /// at first. Default 1 MiB.
     pub connection_window: u32,
@@ -72,7 +82,103 @@ pub struct Limits {
     pub settings_time: Duration,
     /// From our last byte until the peer closes as well. Default 2 s.
     pub linger_time: Duration,
+
+    /// What grown windows have together, also those of other connections. Default
+    /// 64 MiB, of the process.
+    pub budget: Arc<Budget>,
+    /// How often what is bounded here was too much.
+    pub struck: Arc<Struck>,
 }
+
+/// What somebody did too much of, or took too long for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// [`Limits::head_bytes`], or [`Limits::trailer_bytes`].
+    HeadBytes,
+    /// [`Limits::head_lines`].
+    HeadLines,
+    /// [`Limits::target_bytes`].
+    TargetBytes,
+    /// [`Limits::streams`].
+    Streams,
+    /// [`Limits::stream_window_most`], once for a stream that could use more.
+    StreamWindow,
+    /// [`Limits::connection_unconsumed`], each time that the peer has to stop.
+    ConnectionUnconsumed,
+    /// [`Limits::budget`], each time that a window did not get what it could use.
+    Budget,
+    /// [`Limits::head_time`].
+    HeadTime,
+    /// [`Limits::body_time`].
+    BodyTime,
+    /// [`Limits::idle_time`] of a client's connection.
+    IdleTime,
+    /// The same of a connection to a server.
+    ServerIdleTime,
+    /// [`Limits::write_time`].
+    WriteTime,
+    /// [`Limits::settings_time`].
+    SettingsTime,
+}
+
+/// How often each bound has struck, on all connections that share this.
+#[derive(Debug, Default)]
+pub struct Struck([AtomicU64; Bound::SettingsTime as usize + 1]);
+
+impl Struck {
+    /// Counts a strike.
+    pub fn count(&self, bound: Bound) {
+        self.0[bound as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it has struck so far.
+    #[must_use]
+    pub fn times(&self, bound: Bound) -> u64 {
+        self.0[bound as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// What windows may have together beyond their first size, in bytes.
+#[derive(Debug)]
+pub struct Budget {
+    most: usize,
+    granted: AtomicUsize,
+}
+
+impl Budget {
+    /// Of so much.
+    #[must_use]
+    pub const fn new(most: usize) -> Self {
+        Self {
+            most,
+            granted: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes `more` from it, if that much is left.
+    #[must_use]
+    pub fn grant(&self, more: usize) -> bool {
+        let take = |granted: usize| granted.checked_add(more).filter(|sum| *sum <= self.most);
+        self.granted
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+
+    /// Gives back what was granted.
+    pub fn give_back(&self, bytes: usize) {
+        self.granted.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// What is granted now.
+    #[must_use]
+    pub fn granted(&self) -> usize {
+        self.granted.load(Ordering::Relaxed)
+    }
+}
+
+/// Of all connections of the process that are given no other.
+static DEFAULT_BUDGET: LazyLock<Arc<Budget>> =
+    LazyLock::new(|| Arc::new(Budget::new(64 * 1024 * 1024)));
 
 impl Default for Limits {
     fn default() -> Self {
@@ -86,6 +192,7 @@ impl Default for Limits {
             output_bytes: 64 * 1024,
             queue_bytes: 64 * 1024,
             stream_window: 65_535,
+            stream_window_most: 16 * 1024 * 1024,
             connection_window: 1024 * 1024,
             connection_unconsumed: 16 * 1024 * 1024,
             streams: 256,
@@ -101,6 +208,8 @@ impl Default for Limits {
             write_time: Duration::from_secs(60),
             settings_time: Duration::from_secs(10),
             linger_time: Duration::from_secs(2),
+            budget: DEFAULT_BUDGET.clone(),
+            struck: Arc::default(),
         }
     }
 }

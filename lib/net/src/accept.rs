@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{original::canonical, socket::tune};
+use crate::{original::canonical, socket::tune, spread::Share};
 
 /// The pause when the kernel has nothing to accept into (`EMFILE` and such):
 /// connections wait in the backlog meanwhile.
@@ -33,9 +33,47 @@ pub struct Accepted {
     pub slot: Slot,
 }
 
-/// A place under an [`Acceptor`]'s cap, free again when dropped.
+/// A place under an [`Acceptor`]'s cap, and among the connections of a worker;
+/// free again when dropped.
 #[derive(Debug)]
-pub struct Slot(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+#[allow(dead_code, reason = "held for its drop")]
+pub struct Slot(OwnedSemaphorePermit, Option<Share>);
+
+/// An accepted connection on its way from one thread's runtime to another's.
+#[derive(Debug)]
+pub(crate) struct Moving {
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    slot: Slot,
+}
+
+impl Accepted {
+    /// The same, counted as a worker's.
+    pub(crate) fn counted(self, share: Share) -> Self {
+        let slot = Slot(self.slot.0, Some(share));
+        Self { slot, ..self }
+    }
+
+    /// Takes it off this runtime.
+    pub(crate) fn leave(self) -> io::Result<Moving> {
+        Ok(Moving {
+            stream: self.stream.into_std()?,
+            peer: self.peer,
+            slot: self.slot,
+        })
+    }
+}
+
+impl Moving {
+    /// Gives it to this runtime.
+    pub(crate) fn arrive(self) -> io::Result<Accepted> {
+        Ok(Accepted {
+            stream: TcpStream::from_std(self.stream)?,
+            peer: self.peer,
+            slot: self.slot,
+        })
+    }
+}
 
 impl Acceptor {
     /// Accepts from `listener`, at most `cap` connections at one time.
@@ -53,6 +91,12 @@ impl Acceptor {
     /// If the kernel does not know, which it does.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr().map(canonical)
+    }
+
+    /// Whether the next connection has to wait for a place under the cap.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.slots.available_permits() == 0
     }
 
     /// The next connection. Waits while the cap is reached; errors are logged
@@ -81,7 +125,7 @@ impl Acceptor {
 
     async fn slot(&self) -> Slot {
         match self.slots.clone().acquire_owned().await {
-            Ok(permit) => Slot(permit),
+            Ok(permit) => Slot(permit, None),
             // Never closed; if it were, nothing more would be accepted.
             Err(_) => std::future::pending().await,
         }
@@ -115,7 +159,9 @@ mod tests {
             TcpStream::connect(address).await.unwrap(),
         );
 
+        assert!(!acceptor.is_full());
         let first = acceptor.accept().await;
+        assert!(acceptor.is_full());
         let mut second = pin!(acceptor.accept());
         select! {
             biased; // the accept must have had its turn

@@ -1,11 +1,11 @@
 //! TCP as the data path wants it: listeners, accept loops that survive a lack
-//! of file descriptors, the original destination of redirected connections,
-//! socket options, and reading ahead.
+//! of file descriptors, connections shared out among threads, the original
+//! destination of redirected connections, socket options, and reading ahead.
 //!
 //! It knows no protocol and no configuration. All of it is safe code; a
 //! `splice` of sockets would be the first thing here to need more.
 //!
-//! Main items: [`listen::listen`], [`accept::Acceptor`],
+//! Main items: [`listen::listen`], [`accept::Acceptor`], [`spread::Spread`],
 //! [`original::original_destination`], [`replay::Replay`], [`ahead::ReadAhead`].
 
 pub mod accept;
@@ -14,3 +14,4 @@ pub mod listen;
 pub mod original;
 pub mod replay;
 pub mod socket;
+pub mod spread;

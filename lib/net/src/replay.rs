@@ -8,6 +8,9 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+/// How much is read at one time: most requests' heads are shorter.
+const AT_ONCE: usize = 4 * 1024;
+
 /// A stream that hands out bytes read earlier before it reads on.
 #[derive(Debug)]
 pub struct Replay<IO> {
@@ -47,6 +50,7 @@ impl<IO: AsyncRead + Unpin> Replay<IO> {
     /// If the stream does.
     pub async fn peek_more(&mut self, max: usize) -> io::Result<usize> {
         let room = max.saturating_sub(self.peeked.len());
+        self.peeked.reserve(room.min(AT_ONCE));
         let mut limited = (&mut self.io).take(u64::try_from(room).unwrap_or(u64::MAX));
         limited.read_buf(&mut self.peeked).await
     }

@@ -1,13 +1,13 @@
-//! What every program of the mesh needs around its own work: the runtime, the
-//! log, the admin port with health and metrics, orderly ends, and the pause
-//! before the next attempt.
+//! What every program of the mesh needs around its own work: the runtime, more
+//! threads for those that want them, the log, the admin port with health and
+//! metrics, orderly ends, and the pause before the next attempt.
 //!
 //! It knows nothing of Kubernetes, TLS or traffic, reads no environment but
 //! through [`Config`], which a program flattens into its own, and holds no
 //! global state but the log.
 //!
 //! Main items: [`Config`], [`configuration`], [`Shutdown`], [`Readiness`] with [`Admin`],
-//! [`Backoff`].
+//! [`Workers`], [`Backoff`].
 
 mod admin;
 mod backoff;
@@ -18,6 +18,7 @@ mod process;
 mod readiness;
 mod run;
 mod shutdown;
+mod workers;
 
 pub use admin::{Admin, PageResult, Query, serve_admin};
 pub use backoff::Backoff;
@@ -28,3 +29,4 @@ pub use process::registry;
 pub use readiness::Readiness;
 pub use run::run;
 pub use shutdown::{Shutdown, drain};
+pub use workers::{InvalidWorkerCount, WorkerCount, WorkerEnded, Workers};

@@ -34,6 +34,11 @@ pub type ServerStream<IO> = tokio_rustls::server::TlsStream<IO>;
 /// How long a handshake may take, from its first byte to its last.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How much of what is written waits, encrypted, for a peer that does not read.
+/// What a turn of a connection has to say goes out with one call, so it is more
+/// than that.
+const SENDING: usize = 192 * 1024;
+
 /// Our certificate and our trust, both replaceable while connections run:
 /// running ones are untouched, the next handshake uses the new ones. Clones
 /// share both.
@@ -243,7 +248,8 @@ where
     config.enable_sni = server_name.is_some();
     let name = sni(server_name)?;
     let handshake = TlsConnector::from(Arc::new(config)).connect(name, io);
-    let stream = in_time(handshake).await?;
+    let mut stream = in_time(handshake).await?;
+    stream.get_mut().1.set_buffer_limit(Some(SENDING));
     require_alpn(stream.get_ref().1.alpn_protocol(), alpn)?;
     Ok(stream)
 }
@@ -256,7 +262,8 @@ async fn accept<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = in_time(TlsAcceptor::from(config).accept(io)).await?;
+    let mut stream = in_time(TlsAcceptor::from(config).accept(io)).await?;
+    stream.get_mut().1.set_buffer_limit(Some(SENDING));
     require_alpn(stream.get_ref().1.alpn_protocol(), alpn)?;
     Ok(stream)
 }

@@ -5,7 +5,7 @@
 pub enum Detection {
     /// More bytes may still turn it into HTTP.
     NeedMore,
-    /// HTTP/1.0 or HTTP/1.1: a request line has come.
+    /// HTTP/1: a request line has come, or what some servers would take for one.
     Http1,
     /// The HTTP/2 connection preface (RFC 9113 §3.4).
     Http2,
@@ -19,6 +19,10 @@ pub const MAX_PEEK: usize = 16 * 1024;
 
 /// Says what a connection speaks whose first bytes are `bytes`. Anything but
 /// [`Detection::NeedMore`] is final: no later byte changes it.
+///
+/// HTTP/1 is also what only a generous server would take for it, with spaces or
+/// empty lines too many: as bytes that nobody reads it would reach such a server with
+/// all that its sender likes to say in our headers. Read as HTTP it is refused.
 #[must_use]
 pub fn detect(bytes: &[u8]) -> Detection {
     if bytes.starts_with(PREFACE) {
@@ -27,89 +31,84 @@ pub fn detect(bytes: &[u8]) -> Detection {
     if PREFACE.starts_with(bytes) {
         return Detection::NeedMore;
     }
-    // RFC 9112 §2.2: empty lines before the request line are to be ignored.
-    let line = skip_empty_lines(bytes);
+    let peeked = &bytes[..bytes.len().min(MAX_PEEK)];
+    let line = skip_line_ends(peeked);
+    if peeked.len() - line.len() > MAX_LINE_ENDS {
+        return Detection::Http1;
+    }
     match line.iter().position(|b| *b == b'\n') {
-        Some(end) => {
-            if is_request_line(&line[..end]) {
-                Detection::Http1
-            } else {
-                Detection::Opaque
-            }
-        }
-        None => unfinished(line),
+        Some(end) if names_http(&line[..end]) => Detection::Http1,
+        Some(_) => Detection::Opaque,
+        None if !begins_with_token(line) => Detection::Opaque,
+        None if peeked.len() < MAX_PEEK => Detection::NeedMore,
+        None if names_http(line) || is_plausible(line) => Detection::Http1,
+        None => Detection::Opaque,
     }
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Longer than any registered method.
-const MAX_METHOD: usize = 32;
+/// Ends of lines before a request line. RFC 9112 §2.2 wants an empty line to be
+/// ignored; generous servers ignore all of them.
+const MAX_LINE_ENDS: usize = 7;
 
-fn skip_empty_lines(mut bytes: &[u8]) -> &[u8] {
-    for _ in 0..2 {
-        if let Some(rest) = bytes.strip_prefix(b"\r\n") {
-            bytes = rest;
-        }
-    }
-    bytes
+fn skip_line_ends(bytes: &[u8]) -> &[u8] {
+    let is_end = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let ends = bytes.iter().take_while(|byte| is_end(byte)).count();
+    &bytes[ends..]
 }
 
-/// `METHOD target HTTP/1.x`, with one space each (RFC 9112 §3).
-fn is_request_line(line: &[u8]) -> bool {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    let mut parts = line.split(|b| *b == b' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return false;
+/// A token, what can become one, or one with something behind it.
+fn begins_with_token(line: &[u8]) -> bool {
+    let end = line.iter().position(|byte| is_space(*byte));
+    let (token, is_over) = (&line[..end.unwrap_or(line.len())], end.is_some());
+    let token = token
+        .strip_suffix(b"\r")
+        .filter(|_| !is_over)
+        .unwrap_or(token);
+    token.iter().all(|byte| is_token_byte(*byte)) && !(is_over && token.is_empty())
+}
+
+/// A token, and behind it somewhere a word that begins with `HTTP/`.
+fn names_http(line: &[u8]) -> bool {
+    let begins_word = |window: &[u8]| {
+        window
+            .split_first()
+            .is_some_and(|(space, word)| is_space(*space) && word.eq_ignore_ascii_case(b"HTTP/"))
     };
-    is_method(method) && is_target(target) && matches!(version, b"HTTP/1.1" | b"HTTP/1.0")
+    begins_with_token(line) && line.windows(6).any(begins_word)
 }
 
-/// What the beginning of a line can still become.
-fn unfinished(line: &[u8]) -> Detection {
-    let mut parts = line.split(|b| *b == b' ');
-    let method = parts.next().unwrap_or_default();
-    let plausible = match (parts.next(), parts.next(), parts.next()) {
-        (None, ..) => method_so_far(method),
-        (Some(target), None, _) => is_method(method) && target_so_far(target),
-        (Some(target), Some(version), None) => {
-            is_method(method) && is_target(target) && version_so_far(version)
-        }
-        (_, _, Some(_)) => false,
-    };
-    match plausible {
-        true if line.len() >= MAX_PEEK => Detection::Http1,
-        true => Detection::NeedMore,
-        false => Detection::Opaque,
-    }
+/// A request line whose end is far away (RFC 9112 §3).
+fn is_plausible(line: &[u8]) -> bool {
+    let mut parts = line.splitn(2, |byte| *byte == b' ');
+    let target = parts.nth(1).unwrap_or_default();
+    !target.is_empty() && target.iter().all(|byte| *byte > b' ' && *byte != 0x7f)
 }
 
-fn method_so_far(method: &[u8]) -> bool {
-    // A lone CR may be the first half of an empty line.
-    matches!(method, b"" | b"\r") || is_method(method)
+const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
-fn is_method(method: &[u8]) -> bool {
-    // Tokens may hold more, but every method in use is of letters, and a
-    // stricter rule keeps other protocols' greetings apart.
-    (1..=MAX_METHOD).contains(&method.len())
-        && method
-            .iter()
-            .all(|b| b.is_ascii_alphabetic() || matches!(b, b'-' | b'_'))
-}
-
-fn is_target(target: &[u8]) -> bool {
-    !target.is_empty() && target_so_far(target)
-}
-
-fn target_so_far(target: &[u8]) -> bool {
-    target.iter().all(|b| *b > b' ' && *b != 0x7f)
-}
-
-fn version_so_far(version: &[u8]) -> bool {
-    let version = version.strip_suffix(b"\r").unwrap_or(version);
-    b"HTTP/1.1".starts_with(version) || b"HTTP/1.0".starts_with(version)
+/// RFC 9110 §5.6.2.
+const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
 }
 
 #[cfg(test)]
@@ -164,17 +163,40 @@ mod tests {
             b"SSH-2.0-x\r\n",
             b"PING\r\n",
             b"GET /\r\n",
-            b"GET / HTTP/1.1 x",
-            b"GET / HTTP/2.0\r\n",
-            b"GET  / HTTP/1.1\r\n",
-            b"GET \t HTTP/1.1\r\n",
-            b"PRI * HTTP/2.0\r\n\r\nSX",
-            b"\r\n\r\n\r\n",
+            b"OPTIONS rtsp://web/ RTSP/1.0\r\n",
+            b"\r\n\r\nhello, world\r\n",
+            b"<34>Oct 11 web: GET / HTTP/1.1\n",
             b"\0",
-            b"\n",
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG",
+            b"0\x0c\x02\x01\x01",
+            b"\n\0",
         ] {
             holds_for_every_split(bytes, Detection::Opaque);
+        }
+    }
+
+    /// nginx, for one, takes most of these.
+    #[test]
+    fn h7_what_only_some_servers_take_for_http_is_read_as_such() {
+        for request in [
+            "GET  / HTTP/1.1\r\n",
+            "GET / HTTP/1.1 \r\n",
+            "GET / HTTP/1.1 x\r\n",
+            "GET /\tHTTP/1.1\r\n",
+            "GET\t/ HTTP/1.1\r\n",
+            "GET \t HTTP/1.1\r\n",
+            "GET /a b HTTP/1.1\n",
+            "G!T / HTTP/1.1\r\n",
+            "GET / http/1.1\r\n",
+            "GET / HTTP/2.0\r\n",
+            "GET / HTTP/1.01\r\n",
+            "GET /\u{1} HTTP/1.1\r\n",
+            "\nGET / HTTP/1.1\r\n",
+            "\r\n\r\n\r\nGET / HTTP/1.1\r\n",
+            "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHI / HTTP/1.1\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSX",
+            "\n\n\n\n\n\n\n\n",
+        ] {
+            holds_for_every_split(request.as_bytes(), Detection::Http1);
         }
     }
 

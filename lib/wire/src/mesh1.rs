@@ -1,6 +1,6 @@
 //! The headers of `mesh/1`, and their values.
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
 
 /// The target port of a request or `CONNECT`, decimal.
 pub const PORT: &str = "mesh-port";
@@ -10,6 +10,15 @@ pub const ENDPOINT: &str = "mesh-endpoint";
 pub const HOPS: &str = "mesh-hops";
 /// What the stream carries: see [`Carried`].
 pub const PROTO: &str = "mesh-proto";
+/// With an upgrade of HTTP/1, which travels as an extended CONNECT (RFC 8441): the
+/// value of `Upgrade`, where `:protocol` cannot say it; and in an answer, where it
+/// is not the request's.
+pub const UPGRADE: &str = "mesh-upgrade";
+/// With an upgrade of HTTP/1: the method, if it is not GET.
+pub const METHOD: &str = "mesh-method";
+/// With an upgrade of HTTP/1 that was answered with success instead: that status,
+/// since success on the stream means that the protocol was switched.
+pub const STATUS: &str = "mesh-status";
 /// Why something was refused: see [`Reason`].
 pub const ERROR: &str = "mesh-error";
 
@@ -18,6 +27,10 @@ pub const PREFIX: &str = "mesh-";
 /// The verified SPIFFE id of the client, set for the application alone.
 pub const CLIENT_ID: &str = "l5d-client-id";
 
+/// `:authority` of a `CONNECT` for the bytes of a TCP connection. It is
+/// [`Carried::Tcp`] that tells them from an application's, which has an authority
+/// of its own.
+pub const AUTHORITY_TCP: &str = "mesh.tcp:0";
 /// `:authority` of a `CONNECT` to an endpoint behind a gateway.
 pub const AUTHORITY_ENDPOINT: &str = "endpoint";
 /// `:authority` of a `CONNECT` that asks whether a gateway lives.
@@ -28,14 +41,14 @@ pub const AUTHORITY_EXPORTS: &str = "exports";
 /// What a `mesh/1` stream carries, as `mesh-proto` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Carried {
-    /// A request whose client spoke HTTP/1.
+    /// A request whose client spoke HTTP/1. A `CONNECT` is the client's own, an
+    /// extended one is its upgrade.
     Http1,
-    /// A request whose client spoke HTTP/2.
+    /// A request whose client spoke HTTP/2. A `CONNECT`, extended or not, is the
+    /// client's own.
     Http2,
-    /// `CONNECT`: the bytes of a TCP connection.
+    /// `CONNECT`: the bytes of a TCP connection. No application asked for it.
     Tcp,
-    /// `CONNECT` that the application itself asked for.
-    Connect,
     /// `OPTIONS`: would a request for the port be let in? The sidecar answers
     /// itself, after its policy and before any application: 204 with the same
     /// header, or a refusal. One that does not know it says `bad-request`.
@@ -43,13 +56,7 @@ pub enum Carried {
 }
 
 impl Carried {
-    const ALL: [Self; 5] = [
-        Self::Http1,
-        Self::Http2,
-        Self::Tcp,
-        Self::Connect,
-        Self::Probe,
-    ];
+    const ALL: [Self; 4] = [Self::Http1, Self::Http2, Self::Tcp, Self::Probe];
 
     /// The value of `mesh-proto`.
     #[must_use]
@@ -58,24 +65,15 @@ impl Carried {
             Self::Http1 => "http1",
             Self::Http2 => "http2",
             Self::Tcp => "tcp",
-            Self::Connect => "connect",
             Self::Probe => "probe",
         }
     }
 
-    /// The header's value.
+    /// What a header's value says; none if it is nothing known.
     #[must_use]
-    pub const fn header(self) -> HeaderValue {
-        HeaderValue::from_static(self.as_str())
-    }
-
-    /// What `headers` say; none if they say nothing, or nothing known.
-    #[must_use]
-    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        let value = single(headers, PROTO)?;
-        Self::ALL
-            .into_iter()
-            .find(|carried| carried.as_str() == value)
+    pub fn from_value(value: &[u8]) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|carried| carried.as_str().as_bytes() == value)
     }
 }
 
@@ -128,18 +126,6 @@ impl Reason {
         }
     }
 
-    /// The header's value.
-    #[must_use]
-    pub const fn header(self) -> HeaderValue {
-        HeaderValue::from_static(self.as_str())
-    }
-
-    /// What `headers` say; none if they say nothing, or nothing known.
-    #[must_use]
-    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
-        Self::from_value(single(headers, ERROR)?.as_bytes())
-    }
-
     /// What a header's value says; none if it is nothing known.
     #[must_use]
     pub fn from_value(value: &[u8]) -> Option<Self> {
@@ -161,32 +147,17 @@ impl Reason {
     }
 }
 
-/// The port in `mesh-port`: none if it is missing, repeated, not decimal or 0.
+/// The port that the value of `mesh-port` says: none if it is not decimal or 0.
 #[must_use]
-pub fn port(headers: &HeaderMap) -> Option<u16> {
-    let port = decimal(single(headers, PORT)?)?;
+pub fn port(value: &[u8]) -> Option<u16> {
+    let port = decimal(std::str::from_utf8(value).ok()?)?;
     (port != 0).then_some(port)
 }
 
-/// The count in `mesh-hops`: 0 if it is missing, none if it is not a count.
+/// The count that the value of `mesh-hops` says: none if it is not one.
 #[must_use]
-pub fn hops(headers: &HeaderMap) -> Option<u16> {
-    if headers.contains_key(HOPS) {
-        decimal(single(headers, HOPS)?)
-    } else {
-        Some(0)
-    }
-}
-
-/// The value of a header that must be there exactly once.
-#[must_use]
-pub fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next()?;
-    if values.next().is_some() {
-        return None;
-    }
-    value.to_str().ok()
+pub fn hops(value: &[u8]) -> Option<u16> {
+    decimal(str::from_utf8(value).ok()?)
 }
 
 /// One spelling for each number: digits, no sign, no leading zero.
@@ -199,43 +170,33 @@ fn decimal(text: &str) -> Option<u16> {
 mod tests {
     use super::*;
 
-    fn with(name: &'static str, values: &[&'static str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(name, HeaderValue::from_static(value));
-        }
-        headers
-    }
-
     #[test]
-    fn a_port_has_one_spelling_and_is_there_once() {
-        assert_eq!(port(&with(PORT, &["8080"])), Some(8080));
-        for bad in ["0", "", "+80", "080", "65536", "80 ", "8o"] {
-            assert_eq!(port(&with(PORT, &[bad])), None, "{bad:?}");
+    fn a_port_has_one_spelling() {
+        assert_eq!(port(b"8080"), Some(8080));
+        for bad in ["0", "", "+80", "080", "65536", "80 ", "8o", "\u{663}"] {
+            assert_eq!(port(bad.as_bytes()), None, "{bad:?}");
         }
-        assert_eq!(port(&with(PORT, &["80", "80"])), None);
-        assert_eq!(port(&HeaderMap::new()), None);
     }
 
     #[test]
     fn hops_count_from_zero() {
-        assert_eq!(hops(&HeaderMap::new()), Some(0));
-        assert_eq!(hops(&with(HOPS, &["2"])), Some(2));
-        assert_eq!(hops(&with(HOPS, &["-1"])), None);
-        assert_eq!(hops(&with(HOPS, &["1", "0"])), None);
+        for (value, count) in [("0", Some(0)), ("2", Some(2)), ("-1", None), ("", None)] {
+            assert_eq!(hops(value.as_bytes()), count, "{value:?}");
+        }
     }
 
     #[test]
     fn values_survive_their_text() {
         for carried in Carried::ALL {
-            let headers = with(PROTO, &[carried.as_str()]);
-            assert_eq!(Carried::from_headers(&headers), Some(carried));
+            let value = carried.as_str().as_bytes();
+            assert_eq!(Carried::from_value(value), Some(carried));
         }
+        assert_eq!(Carried::from_value(b"Http1"), None);
         for reason in Reason::ALL {
-            let headers = with(ERROR, &[reason.as_str()]);
-            assert_eq!(Reason::from_headers(&headers), Some(reason));
+            let value = reason.as_str().as_bytes();
+            assert_eq!(Reason::from_value(value), Some(reason));
             assert!(!reason.status().is_success());
         }
-        assert_eq!(Reason::from_headers(&with(ERROR, &["else"])), None);
+        assert_eq!(Reason::from_value(b"else"), None);
     }
 }

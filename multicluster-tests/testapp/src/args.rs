@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tracing_subscriber::filter::Targets;
 
 use crate::client::{Protocol, Url};
 use crate::duration::parse_duration;
@@ -19,7 +20,7 @@ use crate::numbers::Numbers;
 pub(crate) struct Args {
     /// Log filter, for example `info` or `debug`. Logs go to standard error.
     #[arg(long, env = "TESTAPP_LOG", default_value = "warn", global = true)]
-    pub(crate) log: String,
+    pub(crate) log: Targets,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

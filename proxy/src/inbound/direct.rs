@@ -3,18 +3,16 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::StatusCode;
 use mesh_core::{identity::SpiffeId, inbound::Refusal};
-use mesh_dataplane::message::{self, Body, Incoming, Tunnel};
+use mesh_dataplane::message::{self, Body, Request, Response, Tunnel, upgrade};
 use mesh_drive::conduit;
+use mesh_http::head::{Head, Invalid};
 use mesh_wire::mesh1::{self, Carried, Reason};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use super::{
-    Inbound, application,
-    permit::{Caller, Permit, RequestPermit},
-};
+use super::{Inbound, application, permit::Guests};
 use crate::{
     access::{Line, Went, answered},
     body,
@@ -25,7 +23,7 @@ use crate::{
 /// The peer at the other end of a connection.
 pub(super) struct Client {
     pub(super) id: SpiffeId,
-    pub(super) caller: Caller,
+    pub(super) guests: Guests,
     pub(super) labels: BackendLabels,
 }
 
@@ -41,11 +39,16 @@ pub(super) async fn answer(
     inbound: Arc<Inbound>,
     client: Arc<Client>,
     tasks: TaskTracker,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let is_request = request.method() != Method::CONNECT;
-    let line = is_request.then(|| Line::request("inbound", client.id.as_uri(), &request));
-    let answer = match admit(&inbound, &client, &request) {
+    mut request: Request,
+) -> Response {
+    let wished = upgrade::unwrap(&mut request.head);
+    let is_request = !is_bytes(&request.head);
+    let line = is_request.then(|| Line::request("inbound", client.id.as_uri(), &request.head));
+    let admitted = match &wished {
+        Ok(_) => admit(&inbound, &client, &request),
+        Err(_) => Err(Declined::Other(Reason::BadRequest)),
+    };
+    let answer = match admitted {
         Ok(admitted) => lead(&inbound, &client, &tasks, admitted, request)
             .await
             .map_err(Declined::Other),
@@ -55,36 +58,53 @@ pub(super) async fn answer(
         inbound.metrics.refused("inbound", declined.label());
         refusal(declined.reason())
     });
-    answered(line.flatten(), answer)
+    let answer = answered(line.flatten(), answer);
+    match wished {
+        Ok(Some(wished)) => wrapped(answer, &wished),
+        Ok(None) | Err(_) => answer,
+    }
 }
 
-/// A stream that policy lets in, and where it leads.
+/// Whether it carries the bytes of a TCP connection, and was asked for by no
+/// application.
+fn is_bytes(head: &Head) -> bool {
+    head.is_connect()
+        && head.protocol().is_none()
+        && head.authority() == Some(mesh1::AUTHORITY_TCP.as_bytes())
+        && head.get_single(mesh1::PROTO.as_bytes()) == Some(Carried::Tcp.as_str().as_bytes())
+}
+
+/// The answer to an upgrade, as it travels.
+fn wrapped(mut answer: Response, wished: &[u8]) -> Response {
+    match upgrade::wrap_answer(&mut answer.head, wished) {
+        Ok(()) => answer,
+        Err(_) => refusal(Reason::BrokenOff),
+    }
+}
+
+/// Where a stream leads that policy lets in.
 struct Admitted {
-    permit: Permit,
     server: SocketAddr,
     carried: Carried,
 }
 
 /// Where the stream leads, if policy lets the client go there.
-fn admit(
-    inbound: &Arc<Inbound>,
-    client: &Client,
-    request: &Request<Incoming>,
-) -> Result<Admitted, Declined> {
+fn admit(inbound: &Inbound, client: &Client, request: &Request) -> Result<Admitted, Declined> {
+    let said = |name: &str| {
+        let value = request.head.get_single(name.as_bytes());
+        value.ok_or(Declined::Other(Reason::BadRequest))
+    };
     let bad = || Declined::Other(Reason::BadRequest);
-    let port = mesh1::port(request.headers()).ok_or_else(bad)?;
-    let carried = Carried::from_headers(request.headers()).ok_or_else(bad)?;
-    let permit = inbound.permit(&client.caller, port).map_err(|refusal| {
+    let port = mesh1::port(said(mesh1::PORT)?).ok_or_else(bad)?;
+    let carried = Carried::from_value(said(mesh1::PROTO)?).ok_or_else(bad)?;
+    let admitted = client.guests.admit(inbound, port, request);
+    admitted.map_err(|refusal| {
         debug!(client = %client.id, port, %refusal, "refused");
         Declined::Policy(refusal)
     })?;
     let server = inbound.application(port);
     let server = server.ok_or(Declined::Other(Reason::ConnectFailed))?;
-    Ok(Admitted {
-        permit,
-        server,
-        carried,
-    })
+    Ok(Admitted { server, carried })
 }
 
 async fn lead(
@@ -92,36 +112,34 @@ async fn lead(
     client: &Client,
     tasks: &TaskTracker,
     admitted: Admitted,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Reason> {
-    let Admitted {
-        permit,
-        server,
-        carried,
-    } = admitted;
-    let is_connect = request.method() == Method::CONNECT;
+    request: Request,
+) -> Result<Response, Reason> {
+    let Admitted { server, carried } = admitted;
     match carried {
         // Large.
-        Carried::Tcp if is_connect => Box::pin(tcp(inbound, client, tasks, permit, server)).await,
-        Carried::Http1 | Carried::Http2 if !is_connect => {
-            let permit = RequestPermit::Watched(permit);
-            application::answer_peer(inbound, client, permit, server, carried, request).await
+        Carried::Tcp if is_bytes(&request.head) => {
+            Box::pin(tcp(inbound, client, tasks, server)).await
         }
-        Carried::Probe if request.method() == Method::OPTIONS => Ok(would_admit()),
-        Carried::Tcp | Carried::Connect | Carried::Probe | Carried::Http1 | Carried::Http2 => {
-            Err(Reason::BadRequest)
+        Carried::Http1 | Carried::Http2 => {
+            application::answer_peer(inbound, client, server, carried, request).await
         }
+        Carried::Probe if request.head.method() == b"OPTIONS" => Ok(would_admit()),
+        Carried::Tcp | Carried::Probe => Err(Reason::BadRequest),
     }
 }
 
 /// Tells a client that only asks that it would be let in.
-fn would_admit() -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
-        .headers_mut()
-        .insert(mesh1::PROTO, Carried::Probe.header());
-    response
+fn would_admit() -> Response {
+    let head = || {
+        let mut head = Head::response(StatusCode::NO_CONTENT.as_u16())?;
+        let probe = Carried::Probe.as_str().as_bytes();
+        head.push(mesh1::PROTO.as_bytes(), probe)?;
+        Ok::<_, Invalid>(head)
+    };
+    Response {
+        head: head().unwrap_or_default(),
+        body: Body::empty(),
+    }
 }
 
 /// Connects to the application first: a refusal is then still an answer.
@@ -129,9 +147,8 @@ async fn tcp(
     inbound: &Inbound,
     client: &Client,
     tasks: &TaskTracker,
-    permit: Permit,
     server: SocketAddr,
-) -> Result<Response<Body>, Reason> {
+) -> Result<Response, Reason> {
     let socket = mesh_net::socket::connect(server, plain::CONNECT)
         .await
         .map_err(|error| {
@@ -139,19 +156,22 @@ async fn tcp(
             Reason::ConnectFailed
         })?;
     inbound.metrics.carried(&client.labels);
+    let socket = inbound.screened(socket, server.port());
     let (server, life) = conduit::bytes(socket, message::limits());
     // It ends with the stream that it is joined to.
     tasks.spawn(life);
     let mut line = Line::stream("inbound", client.id.as_uri(), Went::default());
-    Ok(Response::new(Body::Tunnel(Tunnel {
-        server,
-        watch: permit.watch(),
-        over: Box::new(move |carried| {
-            if let Some(line) = &mut line {
-                line.carried(carried);
-            }
+    Ok(Response {
+        head: Head::response(StatusCode::OK.as_u16()).unwrap_or_default(),
+        body: Body::Tunnel(Tunnel {
+            server: Arc::new(server),
+            over: Box::new(move |carried| {
+                if let Some(line) = &mut line {
+                    line.carried(carried);
+                }
+            }),
         }),
-    })))
+    })
 }
 
 impl Declined {
@@ -174,13 +194,10 @@ impl Declined {
 
 /// Tells the peer's sidecar why, in a form that it does not take for the
 /// application's answer.
-pub(super) fn refusal(reason: Reason) -> Response<Body> {
+pub(super) fn refusal(reason: Reason) -> Response {
     let mut response = body::answer(reason.status(), reason.as_str());
-    response.headers_mut().insert(mesh1::ERROR, reason.header());
+    let told = reason.as_str().as_bytes();
+    // Our own words are valid ones.
+    let _ = response.head.push(mesh1::ERROR.as_bytes(), told);
     response
-}
-
-/// What the application is told of its client.
-pub(super) fn client_id(id: &SpiffeId) -> Result<HeaderValue, Reason> {
-    HeaderValue::from_str(id.as_uri()).map_err(|_| Reason::BadRequest)
 }

@@ -1,19 +1,22 @@
 //! Policy of now, and of later: a client that is let in stays in for as long
 //! as it would be let in again.
 
-use std::{future::Future, net::IpAddr, sync::Arc};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
 
-use http_body::Body as _;
 use mesh_core::{
     authorization::{Client, Rule},
     identity::SpiffeId,
-    inbound::{Admission, Refusal},
+    inbound::{Admission, InboundPolicy, Refusal},
 };
-use mesh_dataplane::message::{Body, Watch};
+use mesh_dataplane::message::Request;
+use mesh_drive::conduit::Conduit;
+use mesh_http::{event::StreamId, fault::Code};
 use tracing::info;
 
 use super::Inbound;
-use crate::PolicyReceiver;
 
 /// Who wants something of the pod.
 #[derive(Clone, Debug)]
@@ -33,60 +36,36 @@ impl Caller {
     }
 }
 
-/// A caller was let in to a port.
-#[derive(Clone)]
-pub(super) struct Permit {
-    inbound: Arc<Inbound>,
-    caller: Caller,
-    port: u16,
-    /// Has seen the policy that let the caller in.
-    policy: PolicyReceiver,
-}
-
-/// A caller was let in for one request.
-pub(super) enum RequestPermit {
-    /// For as long as policy says so.
-    Watched(Permit),
-    /// A question for the pod's health is short.
-    Probe,
-}
-
 impl Inbound {
     /// Lets `caller` in to `port`, if policy says so now.
-    pub(super) fn permit(self: &Arc<Self>, caller: &Caller, port: u16) -> Result<Permit, Refusal> {
-        let mut policy = self.policy.clone();
-        let now = policy.borrow_and_update().clone();
-        let now = now.unwrap_or_else(|| self.first_policy.clone());
-        let trust = self.tls.trust();
-        let rule = now.authorize(trust.local(), caller.as_client(), port)?;
+    pub(super) fn permit(&self, caller: &Caller, port: u16) -> Result<(), Refusal> {
+        let (policy, trust) = (self.policy(), self.tls.trust());
+        let rule = policy.authorize(trust.local(), caller.as_client(), port)?;
         self.note(rule, caller, port);
-        Ok(Permit {
-            inbound: self.clone(),
-            caller: caller.clone(),
-            port,
-            policy,
-        })
+        Ok(())
     }
 
-    /// Lets a request of `caller` in to `port`, if policy says so now.
-    pub(super) fn permit_request<B>(
-        self: &Arc<Self>,
-        caller: &Caller,
-        port: u16,
-        request: &http::Request<B>,
-    ) -> Result<RequestPermit, Refusal> {
-        let permit = self.permit(caller, port);
-        let Err(refusal) = permit else {
-            return permit.map(RequestPermit::Watched);
-        };
-        let asked = request.uri().path_and_query();
-        let asked = asked.map_or("/", http::uri::PathAndQuery::as_str);
-        let method = request.method().as_str();
-        let (trust, now) = (self.tls.trust(), self.policy());
-        match now.authorize_request(trust.local(), caller.as_client(), port, method, asked) {
-            Ok(Admission::Probe) => Ok(RequestPermit::Probe),
-            Ok(Admission::Rule(_)) | Err(_) => Err(refusal),
+    /// Returns when policy would no longer let `caller` in to `port`.
+    pub(super) async fn withdrawn(&self, caller: &Caller, port: u16) {
+        let mut policy = self.policy.clone();
+        loop {
+            if !self.still_admits(caller, port) {
+                return;
+            }
+            if policy.changed().await.is_err() {
+                // Nobody is left who could withdraw it: the program ends.
+                std::future::pending::<()>().await;
+            }
         }
+    }
+
+    fn still_admits(&self, caller: &Caller, port: u16) -> bool {
+        let (policy, trust) = (self.policy(), self.tls.trust());
+        let decision = policy.authorize(trust.local(), caller.as_client(), port);
+        if decision.is_err() {
+            self.metrics.refused("inbound", "withdrawn");
+        }
+        decision.is_ok()
     }
 
     fn note(&self, rule: &Rule, caller: &Caller, port: u16) {
@@ -105,56 +84,141 @@ impl Inbound {
     }
 }
 
-impl Permit {
-    /// Returns when policy would no longer let the caller in.
-    pub(super) async fn withdrawn(&mut self) {
-        loop {
-            if self.policy.changed().await.is_err() {
-                // Nobody is left who could withdraw it: the program ends.
-                std::future::pending::<()>().await;
-            }
-            if !self.still_holds() {
-                return;
-            }
+/// What policy has let in on one caller's connection.
+pub(super) struct Guests {
+    caller: Caller,
+    /// Known from the first one on.
+    connection: OnceLock<Conduit>,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Default)]
+struct Inside {
+    /// The streams, and the ports that they were let in to. Some are over.
+    streams: Vec<(StreamId, u16)>,
+    /// The port that was asked for last, and the policy that admits the caller
+    /// there without anything to note.
+    known: Option<(u16, Arc<InboundPolicy>)>,
+}
+
+/// Streams that are over are forgotten when there are so many, and when they are
+/// most.
+const SWEEP: usize = 64;
+
+impl Guests {
+    pub(super) fn new(caller: Caller) -> Self {
+        Self {
+            caller,
+            connection: OnceLock::new(),
+            inside: Mutex::default(),
         }
     }
 
-    /// Ends when policy would no longer let the caller in.
-    pub(super) fn watch(mut self) -> Watch {
-        Box::pin(async move { self.withdrawn().await })
+    pub(super) const fn caller(&self) -> &Caller {
+        &self.caller
     }
 
-    fn still_holds(&mut self) -> bool {
-        let now = self.policy.borrow_and_update().clone();
-        let now = now.unwrap_or_else(|| self.inbound.first_policy.clone());
-        let trust = self.inbound.tls.trust();
-        let decision = now.authorize(trust.local(), self.caller.as_client(), self.port);
-        if decision.is_err() {
-            self.inbound.metrics.refused("inbound", "withdrawn");
+    /// Lets a request in to `port`, if policy says so now, for as long as it does.
+    pub(super) fn admit(
+        &self,
+        inbound: &Inbound,
+        port: u16,
+        request: &Request,
+    ) -> Result<(), Refusal> {
+        let exchange = request.body.exchange();
+        let connection = exchange.conduit();
+        self.connection.get_or_init(|| connection.clone());
+        let mut inside = self.inside();
+        if !inside.knows(inbound, port) {
+            inside.learn(inbound, &self.caller, port)?;
         }
-        decision.is_ok()
+        inside.sweep(connection);
+        inside.streams.push((exchange.stream(), port));
+        Ok(())
+    }
+
+    /// The same for who may have no identity: everybody may ask for the pod's
+    /// health, which is short, and so is no tunnel.
+    pub(super) fn admit_unknown(
+        &self,
+        inbound: &Inbound,
+        port: u16,
+        request: &Request,
+    ) -> Result<(), Refusal> {
+        let Err(refusal) = self.admit(inbound, port, request) else {
+            return Ok(());
+        };
+        if request.head.asks_for_tunnel() {
+            return Err(refusal);
+        }
+        let asked = str::from_utf8(request.head.path()).unwrap_or_default();
+        let method = str::from_utf8(request.head.method()).unwrap_or_default();
+        let (policy, trust) = (inbound.policy(), inbound.tls.trust());
+        let client = self.caller.as_client();
+        match policy.authorize_request(trust.local(), client, port, method, asked) {
+            Ok(Admission::Probe) => Ok(()),
+            Ok(Admission::Rule(_)) | Err(_) => Err(refusal),
+        }
+    }
+
+    /// Breaks off what policy does not let in any more, as often as it changes.
+    /// It does not return.
+    pub(super) async fn watch(&self, inbound: &Inbound) -> ! {
+        let mut policy = inbound.policy.clone();
+        while policy.changed().await.is_ok() {
+            self.expel(inbound);
+        }
+        // Nobody is left who could change it: the program ends.
+        std::future::pending().await
+    }
+
+    fn expel(&self, inbound: &Inbound) {
+        let Some(connection) = self.connection.get() else {
+            return;
+        };
+        let mut expelled = Vec::new();
+        self.inside().streams.retain(|(stream, port)| {
+            if !connection.has(*stream) {
+                return false;
+            }
+            let stays = inbound.still_admits(&self.caller, *port);
+            if !stays {
+                expelled.push(*stream);
+            }
+            stays
+        });
+        for stream in expelled {
+            connection.give_up(stream, Code::Cancel);
+        }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl RequestPermit {
-    /// What `answering` says, unless the permit is withdrawn before.
-    pub(super) async fn hold<T>(&mut self, answering: impl Future<Output = T>) -> Option<T> {
-        match self {
-            Self::Probe => Some(answering.await),
-            Self::Watched(permit) => tokio::select! {
-                answer = answering => Some(answer),
-                () = permit.withdrawn() => None,
-            },
-        }
+impl Inside {
+    /// Whether the policy of now is the one that admitted the caller to the port.
+    fn knows(&self, inbound: &Inbound, port: u16) -> bool {
+        let Some((known, then)) = &self.known else {
+            return false;
+        };
+        let now = inbound.policy.borrow();
+        let now = now.as_ref().unwrap_or(&inbound.first_policy);
+        *known == port && Arc::ptr_eq(then, now)
     }
 
-    /// `body`, broken off when the permit is withdrawn.
-    pub(super) fn watch(self, body: Body) -> Body {
-        match (self, body) {
-            (Self::Watched(permit), Body::Incoming(incoming)) if !incoming.is_end_stream() => {
-                Body::Incoming(incoming.watched(permit.watch()))
-            }
-            (Self::Watched(_) | Self::Probe, body) => body,
+    fn learn(&mut self, inbound: &Inbound, caller: &Caller, port: u16) -> Result<(), Refusal> {
+        let (policy, trust) = (inbound.policy(), inbound.tls.trust());
+        let rule = policy.authorize(trust.local(), caller.as_client(), port)?;
+        inbound.note(rule, caller, port);
+        self.known = (!rule.audit).then(|| (port, policy.clone()));
+        Ok(())
+    }
+
+    fn sweep(&mut self, connection: &Conduit) {
+        if self.streams.len() >= SWEEP && self.streams.len() >= 2 * connection.streams() {
+            self.streams.retain(|(stream, _)| connection.has(*stream));
         }
     }
 }

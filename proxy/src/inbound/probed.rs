@@ -4,11 +4,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use mesh_core::{authorization::DefaultPolicy, inbound::InboundPolicy};
 use mesh_dataplane::{
+    crowd::Crowd,
+    limits::Bounds,
     peer::{Peer, PeerAddress, Peers, ProbeAnswer},
     resolve::Resolver,
     tunnel::Tunnels,
 };
-use mesh_net::{accept::Acceptor, listen::listen};
+use mesh_net::{accept::Acceptor, listen::listen, spread::Spread};
 use mesh_runtime::Shutdown;
 use mesh_testing::ca::{TestRoot, id};
 use mesh_wire::mesh1::Reason;
@@ -16,7 +18,7 @@ use tokio::{net::TcpListener, sync::watch, time::timeout};
 use tokio_util::task::TaskTracker;
 
 use super::Inbound;
-use crate::{metrics::Metrics, plain};
+use crate::{metrics::Metrics, plain, workers::Door};
 
 const WEB: &str = "spiffe://east/ns/shop/sa/web";
 
@@ -38,9 +40,16 @@ fn web(east: &TestRoot, west: &TestRoot, exported: u16) -> SocketAddr {
         policy,
         first_policy: Arc::default(),
         metrics: Metrics::default(),
+        bounds: Bounds::default(),
+        crowd: Crowd::new(10),
     };
-    let acceptor = Acceptor::new(listener, 10);
-    tokio::spawn(Arc::new(inbound).serve(acceptor, TaskTracker::new(), Shutdown::new()));
+    let door = Door {
+        acceptor: Acceptor::new(listener, 10),
+        spread: Spread::over(&[]),
+        tasks: TaskTracker::new(),
+        shutdown: Shutdown::new(),
+    };
+    tokio::spawn(door.serve(vec![Arc::new(inbound)]));
     address
 }
 

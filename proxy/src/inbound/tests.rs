@@ -1,25 +1,31 @@
 //! A sidecar of east over loopback, an application behind it, and callers.
 
-use http::{Request, Response};
+mod tunnels;
+
 use http_body_util::BodyExt as _;
 use mesh_core::{
     authorization::{Clients, DefaultPolicy, Origin, Rule},
     identity::TrustDomain,
+    limits::{Limits, Program},
 };
 use mesh_dataplane::{
-    message::Body,
-    peer::{Peer, PeerAddress, PeerConnection, Peers, StreamError},
+    limits::budget,
+    message::{Body, Incoming, Response},
+    peer::{self, Peer, PeerAddress, PeerConnection, Peers, StreamError},
     resolve::Resolver,
     tunnel::Tunnels,
 };
+use mesh_http::head::Head;
 use mesh_testing::ca::{TestRoot, id};
-use mesh_wire::mesh1::{self, Carried, Reason};
+use mesh_wire::mesh1::{Carried, Reason};
 use prometheus_client::registry::Registry;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
     sync::watch,
 };
+
+use std::time::Duration;
 
 use super::*;
 
@@ -42,6 +48,10 @@ struct World {
 impl World {
     /// A sidecar that has heard nothing, with this default.
     async fn new(first: InboundPolicy) -> Self {
+        Self::bounded(first, Bounds::default()).await
+    }
+
+    async fn bounded(first: InboundPolicy, bounds: Bounds) -> Self {
         let (east, west) = (TestRoot::new("east"), TestRoot::new("west"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let application = application().await;
@@ -55,6 +65,8 @@ impl World {
             policy: receiver,
             first_policy: Arc::new(first),
             metrics: Metrics::register(&mut registry),
+            bounds,
+            crowd: Crowd::new(100),
         });
         let address = listener.local_addr().unwrap();
         tokio::spawn(serve_peers(listener, inbound.clone()));
@@ -127,16 +139,17 @@ impl World {
     async fn has_counted(&self, reason: &str) {
         let line = format!("refused_total{{direction=\"inbound\",reason=\"{reason}\"}} 1");
         let counted = async {
-            loop {
-                let mut text = String::new();
-                prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
-                if text.contains(&line) {
-                    return;
-                }
+            while !self.counted().contains(&line) {
                 tokio::task::yield_now().await;
             }
         };
         timeout(SOON, counted).await.expect("a count");
+    }
+
+    fn counted(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
     }
 }
 
@@ -153,7 +166,8 @@ async fn serve_peers(listener: TcpListener, inbound: Arc<Inbound>) {
     }
 }
 
-/// Answers HTTP in one go, `/stream` without an end, and echoes other bytes.
+/// Answers HTTP in one go, `/stream` without an end, switches for `/switch` and
+/// CONNECT, and echoes other bytes.
 async fn application() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -172,6 +186,10 @@ async fn converse(mut stream: TcpStream) {
         let said = &bytes[..length];
         let answer: &[u8] = if said.starts_with(b"GET /stream") {
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n"
+        } else if said.starts_with(b"GET /switch") {
+            b"HTTP/1.1 101 Yes\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n"
+        } else if said.starts_with(b"CONNECT ") {
+            b"HTTP/1.1 200 Yes\r\n\r\n"
         } else if said.starts_with(b"GET ") {
             b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
         } else {
@@ -193,17 +211,13 @@ fn named(caller: &str) -> Vec<Rule> {
 }
 
 async fn get(peer: &mut PeerConnection, port: u16, path: &str) -> Response<Incoming> {
-    let request = Request::get(format!("http://web{path}"))
-        .version(http::Version::HTTP_2)
-        .header(mesh1::PROTO, Carried::Http1.header())
-        .body(Body::empty())
-        .unwrap();
-    peer.request(port, request).await.unwrap()
+    let mut head = Head::request("GET", "web", path).unwrap();
+    let asking = peer.request(port, Carried::Http1, &mut head, Body::empty());
+    asking.await.unwrap()
 }
 
 fn told(answer: &Response<Incoming>) -> (u16, Option<Reason>) {
-    let reason = Reason::from_headers(answer.headers());
-    (answer.status().as_u16(), reason)
+    (answer.status(), peer::reason(&answer.head))
 }
 
 const REFUSED: (u16, Option<Reason>) = (403, Some(Reason::NotAllowed));
@@ -267,13 +281,52 @@ async fn c4_a_stream_of_bytes_ends_with_its_policy() {
     world.has_counted("withdrawn").await;
 }
 
+const FORGED: &[u8] =
+    b"GET / HTTP/1.1\r\nhost: web\r\nl5d-client-id: spiffe://east/ns/a/sa/b\r\n\r\n";
+
+/// The application answers whatever it gets; this stream gets nothing.
+async fn is_cut(stream: &mut (impl AsyncRead + AsyncWrite + Unpin)) {
+    // It may be cut while we speak.
+    let _ = stream.write_all(FORGED).await;
+    let end = timeout(SOON, stream.read(&mut [0; 4])).await;
+    assert!(matches!(end.expect("an end in time"), Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn h7_what_a_peer_calls_bytes_is_no_request_with_any_client_in_it() {
+    let world = World::with(named(OWN)).await;
+    let peer = world.peer(OWN).await;
+    is_cut(&mut peer.tcp(world.port()).await.unwrap()).await;
+    world.has_counted("unread_http").await;
+    let mut stream = peer.tcp(world.port()).await.unwrap();
+    stream.write_all(b"ahoy").await.unwrap();
+    stream.read_exact(&mut [0; 4]).await.unwrap();
+}
+
+#[tokio::test]
+async fn h7_who_was_silent_until_detection_gave_up_makes_no_request_unread() {
+    let limits = Limits::parse(Program::Sidecar, "detect-time=50ms").unwrap();
+    let bounds = Bounds::new(limits.clone(), budget(&limits));
+    let open = InboundPolicy::of_default(DefaultPolicy::AllUnauthenticated);
+    let world = World::bounded(open, bounds).await;
+    let mut stream = world.unmeshed().await;
+    let gave_up = async {
+        while world.inbound.bounds.struck(Limit::DetectTime) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, gave_up).await.expect("the deadline");
+    is_cut(&mut stream).await;
+    world.has_counted("unread_http").await;
+}
+
 #[tokio::test]
 async fn c4_an_answer_that_goes_on_ends_with_its_policy() {
     let world = World::with(named(OWN)).await;
     let mut peer = world.peer(OWN).await;
     let answer = get(&mut peer, world.port(), "/stream").await;
     assert_eq!(told(&answer), ADMITTED);
-    let mut body = answer.into_body();
+    let mut body = answer.body;
     let first = body.frame().await.unwrap().unwrap();
     assert_eq!(first.into_data().unwrap(), "ok");
     world.say(named(FOREIGN));

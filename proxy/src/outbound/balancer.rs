@@ -13,6 +13,8 @@ use mesh_core::{
     destination::Endpoint,
 };
 
+use super::way::Ways;
+
 /// How long an endpoint that cannot be reached is left alone, first and at most.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
@@ -30,6 +32,8 @@ pub(crate) struct EndpointState {
     reach: Option<Reach>,
     pending: AtomicU32,
     health: Mutex<Health>,
+    /// To its sidecar.
+    pub(super) ways: Ways,
 }
 
 struct Health {
@@ -52,6 +56,7 @@ impl EndpointState {
                 down_until: None,
                 refused: false,
             }),
+            ways: Ways::default(),
         }
     }
 
@@ -88,6 +93,12 @@ impl EndpointState {
         health.failures = 0;
         health.down_until = None;
         health.refused = false;
+    }
+
+    /// Requests that are under way.
+    #[cfg(test)]
+    pub(crate) fn under_way(&self) -> u32 {
+        self.pending.load(Ordering::Relaxed)
     }
 
     /// Counts a request as under way for as long as the guard lives.

@@ -12,7 +12,7 @@ use mesh_proto::{
     convert::{InvalidMessage, destination_from_proto, socket_addr_to_proto},
     v1::{DestinationRequest, Workload, discovery_client::DiscoveryClient},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
 use tonic::transport::Channel;
 
 use super::{
@@ -31,12 +31,15 @@ const SWEEP: Duration = Duration::from_secs(30);
 /// Addresses followed at one time.
 const MOST: usize = 10_000;
 
-/// The followed addresses.
+/// The followed addresses. Clones share them.
+#[derive(Clone)]
 pub(crate) struct Discovery {
     client: DiscoveryClient<Channel>,
     workload: Workload,
     reach: Reach,
-    entries: Mutex<Entries>,
+    entries: Arc<Mutex<Entries>>,
+    /// Where addresses are followed, whichever worker has asked for them.
+    home: Handle,
 }
 
 #[derive(Default)]
@@ -51,12 +54,14 @@ struct Entry {
 }
 
 impl Discovery {
+    /// Addresses will be followed on the runtime that this is called on.
     pub(crate) fn new(channel: Channel, workload: Workload, reach: Reach) -> Self {
         Self {
             client: DiscoveryClient::new(channel),
             workload,
             reach,
-            entries: Mutex::default(),
+            entries: Arc::default(),
+            home: Handle::current(),
         }
     }
 
@@ -79,7 +84,8 @@ impl Discovery {
         let mut states = known.unwrap_or_else(|| {
             let (sender, states) = watch::channel(None);
             // Ends when `states` is dropped.
-            tokio::spawn(self.clone_for_stream().run(address, sender));
+            self.home
+                .spawn(self.clone_for_stream().run(address, sender));
             states
         });
         let first = timeout(ASKED, states.wait_for(Option::is_some)).await;
@@ -102,7 +108,8 @@ impl Discovery {
         }
         let (sender, states) = watch::channel(None);
         // Ends when the entry and all its connections are gone.
-        tokio::spawn(self.clone_for_stream().run(address, sender));
+        self.home
+            .spawn(self.clone_for_stream().run(address, sender));
         let entry = Entry {
             states: states.clone(),
             used: now,

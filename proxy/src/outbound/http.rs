@@ -2,20 +2,21 @@
 //! nobody has received it.
 
 mod attempt;
-mod head;
+pub(crate) mod head;
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use http::{Method, Request, Response, StatusCode, request::Parts};
-use mesh_dataplane::message::{Body, Incoming};
+use http::StatusCode;
+use mesh_dataplane::message::{Incoming, Request, Response};
+use mesh_http::fault::Code;
 use tokio::time::{sleep, timeout};
 
 use self::{
     attempt::{Failed, send},
-    head::prepare,
+    head::Asking,
 };
 use super::{
     Outbound,
@@ -24,8 +25,9 @@ use super::{
     target::Target,
 };
 use crate::{
-    access::{Line, Went, answered as logged},
-    body::{RequestBody, answer as our_answer},
+    access::{Line, answered as logged},
+    body::{RequestBody, answer as our_answer, reset},
+    tunnel,
 };
 
 /// Endpoints tried for one request, and the time after which a request that
@@ -37,29 +39,30 @@ const PAUSE: Duration = Duration::from_millis(50);
 const UNREACHABLE: &str = "no endpoint could be reached";
 
 /// Answers one request of the application, and logs it.
-pub(crate) async fn answer(
-    outbound: Arc<Outbound>,
-    target: Target,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let line = Line::request("outbound", "", &request);
-    logged(line, prepared(&outbound, &target, request).await)
+pub(crate) async fn answer(outbound: Arc<Outbound>, target: Target, request: Request) -> Response {
+    let mut line = Line::request("outbound", "", &request.head);
+    let response = prepared(&outbound, &target, request, &mut line).await;
+    logged(line, response)
 }
 
 async fn prepared(
     outbound: &Arc<Outbound>,
     target: &Target,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    let (mut head, body) = request.into_parts();
-    if head.method == Method::CONNECT {
-        return our_answer(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not carried");
-    }
-    if let Err(problem) = prepare(&mut head) {
-        return our_answer(StatusCode::BAD_REQUEST, problem);
-    }
-    let limit = route::time_limit(&target.current(), &head);
-    let answering = attempts(outbound, target, &head, body);
+    request: Request,
+    line: &mut Option<Line>,
+) -> Response {
+    let Request {
+        mut head,
+        version,
+        body,
+    } = request;
+    let prepared = tunnel::prepare(&mut head, &body).and_then(|()| Asking::prepared(head, version));
+    let Ok(asking) = prepared else {
+        return our_answer(StatusCode::BAD_REQUEST, "the request cannot be carried");
+    };
+    let asking = asking.of(Some(body.exchange()));
+    let limit = route::time_limit(&target.current(), &asking);
+    let answering = attempts(outbound, target, asking, body, line);
     match limit {
         None => answering.await,
         Some(limit) => timeout(limit, Box::pin(answering))
@@ -78,26 +81,35 @@ async fn prepared(
 async fn attempts(
     outbound: &Arc<Outbound>,
     target: &Target,
-    head: &Parts,
+    mut asking: Asking,
     body: Incoming,
-) -> Response<Body> {
-    let Ok(mut body) = RequestBody::of(body).await else {
-        return our_answer(StatusCode::BAD_REQUEST, "the request's body broke off");
+    line: &mut Option<Line>,
+) -> Response {
+    let mut body = if asking.head.is_connect() {
+        // What comes is for the tunnel.
+        RequestBody::none()
+    } else {
+        match RequestBody::of(body).await {
+            Ok(body) => body,
+            Err(_) => {
+                return our_answer(StatusCode::BAD_REQUEST, "the request's body broke off");
+            }
+        }
     };
     let start = Instant::now();
-    let mut journey = Journey::of(head);
+    let mut journey = Journey::of(&asking);
     for attempt in 0..ATTEMPTS {
         rest(attempt).await;
         let state = target.current();
-        let sending = match route::decide(&state, head, &journey.tried, Instant::now()) {
+        let sending = match route::decide(&state, &asking, &journey.tried, Instant::now()) {
             Ok(sending) => sending,
             // It is not repeated, and somebody may have received it.
             Err(_) if journey.received.is_some() => break,
             Err(instead) => return instead.answer(&outbound.metrics),
         };
         let (this, kept) = body.attempt();
-        let failed = match send(outbound, &sending, head, this).await {
-            Ok(response) => return answered(outbound, &sending, response),
+        let failed = match send(outbound, &sending, &mut asking, this).await {
+            Ok(response) => return answered(outbound, &sending, response, line),
             Err(failed) => failed,
         };
         journey.tried.add(sending.endpoint.clone());
@@ -106,7 +118,10 @@ async fn attempts(
             None => break,
         };
     }
-    our_answer(StatusCode::BAD_GATEWAY, journey.message())
+    match journey.reset {
+        Some(code) => reset(code, journey.message()),
+        None => our_answer(StatusCode::BAD_GATEWAY, journey.message()),
+    }
 }
 
 /// Where a request has been in vain.
@@ -116,16 +131,19 @@ struct Journey {
     is_idempotent: bool,
     /// Somebody may have received it, and this came of it.
     received: Option<&'static str>,
+    /// The last server that did has reset its stream.
+    reset: Option<Code>,
     /// Why nobody has received it at the last endpoint.
     unsent: Option<String>,
 }
 
 impl Journey {
-    fn of(head: &Parts) -> Self {
+    fn of(asking: &Asking) -> Self {
         Self {
             tried: Tried::default(),
-            is_idempotent: head.method.is_idempotent(),
+            is_idempotent: asking.is_idempotent(),
             received: None,
+            reset: None,
             unsent: None,
         }
     }
@@ -141,7 +159,8 @@ impl Journey {
         match failed {
             // However long it took: most of that was the wait for an answer. A
             // third time would be a storm.
-            Failed::Received(message) => {
+            Failed::Received { message, reset } => {
+                self.reset = reset;
                 let is_first = self.received.replace(message).is_none();
                 kept.filter(|_| is_first && self.is_idempotent)
             }
@@ -183,15 +202,16 @@ fn pause_before(attempt: usize) -> Duration {
 fn answered(
     outbound: &Outbound,
     sending: &Sending<'_>,
-    mut response: Response<Body>,
-) -> Response<Body> {
+    mut response: Response,
+    line: &mut Option<Line>,
+) -> Response {
     let labels = &sending.backend.labels;
     outbound.metrics.answered(labels, response.status());
     if let Some(changes) = &sending.changes {
-        changes.apply_to_answer(&mut response);
+        changes.apply_to_answer(&mut response.head);
     }
-    if let Some(went) = Went::out(labels, sending.endpoint.endpoint()) {
-        response.extensions_mut().insert(went);
+    if let Some(line) = line {
+        line.went(labels, sending.endpoint.endpoint());
     }
     response
 }
@@ -199,12 +219,14 @@ fn answered(
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use mesh_drive::conduit::Version;
+    use mesh_http::head::Head;
 
     use super::*;
 
-    fn journey(method: Method) -> Journey {
-        let request = Request::builder().method(method).body(());
-        Journey::of(&request.expect("a request").into_parts().0)
+    fn journey(method: &str) -> Journey {
+        let head = Head::request(method, "web", "/").unwrap();
+        Journey::of(&Asking::prepared(head, Version::Http1).unwrap())
     }
 
     fn kept() -> Option<RequestBody> {
@@ -212,7 +234,10 @@ mod tests {
     }
 
     fn broken() -> Failed {
-        Failed::Received("the endpoint broke off")
+        Failed::Received {
+            message: "the endpoint broke off",
+            reset: None,
+        }
     }
 
     fn unsent() -> Failed {
@@ -226,7 +251,7 @@ mod tests {
 
     #[test]
     fn r12_what_broke_off_late_is_repeated_once_all_the_same() {
-        let mut journey = journey(Method::GET);
+        let mut journey = journey("GET");
         assert!(journey.again(broken(), kept(), LATE).is_some());
         assert!(journey.again(broken(), kept(), LATE).is_none());
         assert_eq!(journey.message(), "the endpoint broke off");
@@ -234,11 +259,11 @@ mod tests {
 
     #[test]
     fn r4_what_somebody_may_have_received_is_never_said_to_be_unsent() {
-        let mut repeated = journey(Method::GET);
+        let mut repeated = journey("GET");
         assert!(repeated.again(broken(), kept(), LATE).is_some());
         assert!(repeated.again(unsent(), kept(), LATE).is_none());
         assert_eq!(repeated.message(), "the endpoint broke off");
-        let mut post = journey(Method::POST);
+        let mut post = journey("POST");
         assert!(post.again(unsent(), kept(), Duration::ZERO).is_some());
         assert!(post.again(broken(), kept(), Duration::ZERO).is_none());
         assert_eq!(post.message(), "the endpoint broke off");
@@ -246,7 +271,7 @@ mod tests {
 
     #[test]
     fn r3_what_nobody_has_received_is_tried_again_until_the_deadline() {
-        let mut journey = journey(Method::POST);
+        let mut journey = journey("POST");
         assert!(journey.again(unsent(), kept(), DEADLINE).is_some());
         assert!(journey.again(unsent(), kept(), LATE).is_none());
         assert_eq!(journey.message(), "no endpoint could be reached: closed");

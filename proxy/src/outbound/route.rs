@@ -6,17 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{
-    HeaderValue, Request, Response, StatusCode, Uri, header::LOCATION, request::Parts,
-    uri::Authority,
-};
+use http::{HeaderValue, Request, StatusCode, Uri, request::Parts, uri::Authority};
 use mesh_core::route::{
     Action, Choice, Forward, HttpRoutes, Picked, filter::HeaderChanges, matching::RequestHead,
 };
-use mesh_dataplane::message::Body;
+use mesh_dataplane::message::{Response, convert};
+use mesh_http::head::{Head, Invalid};
 
 use super::{
     balancer::{Choosy, EndpointState, Tried},
+    http::head::Asking,
     target::{Kind, Route, State},
 };
 use crate::{body::answer, metrics::Metrics};
@@ -47,6 +46,8 @@ pub(super) enum Instead<'a> {
     MissingBackend,
     /// No backend has an endpoint.
     NoEndpoint,
+    /// The request has no form that rules can look at.
+    Malformed,
     /// The client is sent elsewhere.
     Redirect {
         status: StatusCode,
@@ -55,10 +56,10 @@ pub(super) enum Instead<'a> {
     },
 }
 
-/// What becomes of the request `head` now, after it was `tried` elsewhere.
+/// What becomes of the request now, after it was `tried` elsewhere.
 pub(super) fn decide<'a>(
     state: &'a State,
-    head: &Parts,
+    asking: &Asking,
     tried: &Tried,
     now: Instant,
 ) -> Result<Sending<'a>, Instead<'a>> {
@@ -70,6 +71,7 @@ pub(super) fn decide<'a>(
             changes: None,
         });
     };
+    let head = asking.parts().ok_or(Instead::Malformed)?;
     let picked = routes.pick(&request_head(head)).ok_or(Instead::NoRoute)?;
     let forward = match &picked.rule.action {
         Action::Fail => return Err(Instead::Unsupported),
@@ -101,9 +103,10 @@ pub(super) fn decide<'a>(
     })
 }
 
-/// How long the answer to the request `head` may take to begin.
-pub(super) fn time_limit(state: &State, head: &Parts) -> Option<Duration> {
-    let picked = routes(state)?.pick(&request_head(head))?;
+/// How long the answer to the request may take to begin.
+pub(super) fn time_limit(state: &State, asking: &Asking) -> Option<Duration> {
+    let routes = routes(state)?;
+    let picked = routes.pick(&request_head(asking.parts()?))?;
     match &picked.rule.action {
         Action::Forward(forward) => forward.timeout,
         Action::Redirect(_) | Action::Fail => None,
@@ -174,17 +177,39 @@ impl Changes<'_> {
     }
 
     /// Changes the answer's headers.
-    pub(super) fn apply_to_answer(&self, response: &mut Response<Body>) {
-        self.picked
-            .rule
-            .response_headers
-            .apply(response.headers_mut());
+    pub(super) fn apply_to_answer(&self, head: &mut Head) {
+        apply_to_answer(&self.picked.rule.response_headers, head);
     }
+}
+
+/// Changes that make no answer that can be sent are not made.
+fn apply_to_answer(changes: &HeaderChanges, head: &mut Head) {
+    if *changes == HeaderChanges::default() {
+        return;
+    }
+    let mut fields = convert::fields(head);
+    changes.apply(&mut fields);
+    if let Ok(changed) = convert::with_fields(head, &fields) {
+        *head = changed;
+    }
+}
+
+/// Tells the client where else to go.
+fn redirect(
+    status: StatusCode,
+    location: &HeaderValue,
+    changes: &HeaderChanges,
+) -> Result<Response, Invalid> {
+    let mut response = answer(status, "it is elsewhere");
+    apply_to_answer(changes, &mut response.head);
+    response.head.remove(b"location");
+    response.head.push(b"location", location.as_bytes())?;
+    Ok(response)
 }
 
 impl Instead<'_> {
     /// The answer, counted.
-    pub(super) fn answer(self, metrics: &Metrics) -> Response<Body> {
+    pub(super) fn answer(self, metrics: &Metrics) -> Response {
         let (reason, status, message) = match self {
             Self::NoRoute => ("no_route", StatusCode::NOT_FOUND, "no route matches"),
             Self::Unsupported => (
@@ -202,16 +227,23 @@ impl Instead<'_> {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the Service has no endpoint",
             ),
+            Self::Malformed => (
+                "malformed",
+                StatusCode::BAD_REQUEST,
+                "no route can look at the request",
+            ),
             Self::Redirect {
                 status,
                 location,
                 changes,
-            } => {
-                let mut response = answer(status, "it is elsewhere");
-                changes.apply(response.headers_mut());
-                response.headers_mut().insert(LOCATION, location);
-                return response;
-            }
+            } => match redirect(status, &location, changes) {
+                Ok(response) => return response,
+                Err(_) => (
+                    "unsupported_route",
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the route's redirection cannot be told",
+                ),
+            },
         };
         metrics.refused("outbound", reason);
         answer(status, message)
@@ -230,6 +262,7 @@ mod tests {
             matching::{PathMatch, RequestMatch},
         },
     };
+    use mesh_drive::conduit::Version;
 
     use super::*;
     use crate::outbound::target::States;
@@ -302,17 +335,16 @@ mod tests {
         })
     }
 
-    fn head(uri: &str) -> Parts {
-        let request = Request::get(uri).body(());
-        request.expect("a URI").into_parts().0
+    fn asking(path: &str) -> Asking {
+        let head = Head::request("GET", "web", path).unwrap();
+        Asking::prepared(head, Version::Http1).unwrap()
     }
 
     /// The port that a request goes to.
-    fn sent(state: &State, uri: &str, now: Instant) -> Result<u16, u16> {
-        let head = head(uri);
-        match decide(state, &head, &Tried::default(), now) {
+    fn sent(state: &State, path: &str, now: Instant) -> Result<u16, u16> {
+        match decide(state, &asking(path), &Tried::default(), now) {
             Ok(sending) => Ok(sending.endpoint.endpoint().address.port()),
-            Err(instead) => Err(instead.answer(&Metrics::default()).status().as_u16()),
+            Err(instead) => Err(instead.answer(&Metrics::default()).status()),
         }
     }
 
@@ -325,15 +357,17 @@ mod tests {
     fn r1_r12_an_ordered_route_goes_on_to_the_next_backend_at_once() {
         let (states, now) = (States::default(), Instant::now());
         let state = states.state(destination(ordered(), &[1], &[2]));
-        assert_eq!(sent(&state, "http://web/", now), Ok(1));
-        let head = head("http://web/");
-        let first = decide(&state, &head, &Tried::default(), now).ok().unwrap();
+        assert_eq!(sent(&state, "/", now), Ok(1));
+        let asking = asking("/");
+        let first = decide(&state, &asking, &Tried::default(), now)
+            .ok()
+            .unwrap();
         first.endpoint.failed(now);
-        assert_eq!(sent(&state, "http://web/", now), Ok(2));
+        assert_eq!(sent(&state, "/", now), Ok(2));
         let empty = states.state(destination(ordered(), &[], &[2]));
-        assert_eq!(sent(&empty, "http://web/", now), Ok(2));
+        assert_eq!(sent(&empty, "/", now), Ok(2));
         let none = states.state(destination(ordered(), &[], &[]));
-        assert_eq!(sent(&none, "http://web/", now), Err(503));
+        assert_eq!(sent(&none, "/", now), Err(503));
     }
 
     #[test]
@@ -343,9 +377,9 @@ mod tests {
             let forward = forward(distribution, &[Some(0), Some(1)]);
             let rules = vec![rule("/", Action::Forward(forward))];
             let state = states.state(destination(rules, &[1], &[2]));
-            let (head, mut tried) = (head("http://web/"), Tried::default());
+            let (asking, mut tried) = (asking("/"), Tried::default());
             let mut next = || {
-                let sending = decide(&state, &head, &tried, now).ok().unwrap();
+                let sending = decide(&state, &asking, &tried, now).ok().unwrap();
                 let port = sending.endpoint.endpoint().address.port();
                 tried.add(sending.endpoint);
                 port
@@ -369,7 +403,7 @@ mod tests {
         let state = states.state(destination(only_west, &[1], &[2, 3]));
         for _ in 0..20 {
             let other = 5 - west.endpoint().address.port();
-            assert_eq!(sent(&state, "http://web/", now), Ok(other));
+            assert_eq!(sent(&state, "/", now), Ok(other));
         }
     }
 
@@ -385,10 +419,10 @@ mod tests {
         ];
         let state = states.state(destination(rules, &[1], &[2]));
         for (path, status) in [("/else", 404), ("/bad", 500), ("/gone/x", 500)] {
-            assert_eq!(sent(&state, &format!("http://web{path}"), now), Err(status));
+            assert_eq!(sent(&state, path, now), Err(status));
         }
         let plain = states.state(destination(Vec::new(), &[1], &[2]));
-        assert_eq!(sent(&plain, "http://web/else", now), Ok(2));
+        assert_eq!(sent(&plain, "/else", now), Ok(2));
         // Opaque connections know no routes.
         let opaque = state.pick(&Tried::default(), now).unwrap().1;
         assert_eq!(opaque.endpoint().address.port(), 2);
@@ -410,18 +444,18 @@ mod tests {
         );
         rule.request_headers = HeaderChanges::new(vec![added], vec![], vec![]).unwrap();
         let state = states.state(destination(vec![rule], &[1], &[2]));
-        let head = head("http://web/v1/a?b=c");
-        let changes = decide(&state, &head, &Tried::default(), now)
+        let asking = asking("/v1/a?b=c");
+        let changes = decide(&state, &asking, &Tried::default(), now)
             .ok()
             .unwrap()
             .changes
             .unwrap();
-        let mut request = crate::body::clone_head(&head);
+        let mut request = Request::get("http://web/v1/a?b=c").body(()).unwrap();
         changes.apply(&mut request);
         assert_eq!(request.uri(), "http://web/v2/a?b=c");
         assert_eq!(request.headers()["x-a"], "1");
         assert_eq!(changes.authority().unwrap(), "other");
-        assert_eq!(time_limit(&state, &head), Some(Duration::from_secs(2)));
+        assert_eq!(time_limit(&state, &asking), Some(Duration::from_secs(2)));
     }
 
     #[test]
@@ -436,10 +470,13 @@ mod tests {
         };
         let rules = vec![rule("/", Action::Redirect(redirect))];
         let state = states.state(destination(rules, &[1], &[2]));
-        let head = head("http://web/a");
-        let instead = decide(&state, &head, &Tried::default(), now).err().unwrap();
+        let asking = asking("/a");
+        let instead = decide(&state, &asking, &Tried::default(), now)
+            .err()
+            .unwrap();
         let response = instead.answer(&Metrics::default());
-        assert_eq!(response.status(), StatusCode::MOVED_PERMANENTLY);
-        assert_eq!(response.headers()[LOCATION], "https://web/a");
+        assert_eq!(response.status(), 301);
+        let location = response.head.get_single(b"location");
+        assert_eq!(location, Some(&b"https://web/a"[..]));
     }
 }

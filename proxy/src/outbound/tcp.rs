@@ -21,7 +21,7 @@ use crate::{
 const ATTEMPTS: usize = 5;
 
 /// Carries `client` to an endpoint of `target`.
-pub(super) async fn carry(
+pub(crate) async fn carry(
     outbound: &Arc<Outbound>,
     client: Replay<TcpStream>,
     target: &Target,
@@ -60,7 +60,7 @@ async fn connect(outbound: &Arc<Outbound>, state: &Arc<EndpointState>) -> Option
         outbound.metrics.attempt_failed(reason);
         state.failed(Instant::now());
     };
-    let server = match outbound.peer(endpoint) {
+    let server = match outbound.way(endpoint) {
         Way::Plain(address) => match mesh_net::socket::connect(address, plain::CONNECT).await {
             Ok(stream) => Opaque::of(stream),
             Err(error) => {

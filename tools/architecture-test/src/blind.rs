@@ -5,12 +5,12 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 use crate::files::sources;
 
 /// What could speak the protocol of an inner session. (The TLS of the outer
-/// one is in `mesh-tls`, which only ever accepts here; see below.)
+/// one is in `mesh-tls` and its HTTP/2 in `mesh-drive`, which only ever accept
+/// here; see below.)
 const INNER_CLIENTS: &[&str] = &[
+    "h2",
     "hyper",
     "hyper-util",
-    "mesh-drive",
-    "mesh-http",
     "mesh-proxy",
     "reqwest",
     "rustls",
@@ -37,15 +37,17 @@ fn g14_the_gateway_depends_on_no_client_of_an_inner_session() {
 }
 
 #[test]
-fn g14_the_gateway_opens_no_tls_session_of_its_own() {
-    // Connections to sidecars, and the client's side of TLS.
+fn g14_the_gateway_opens_no_session_of_its_own() {
+    // Connections to sidecars, and the client's side of TLS and of HTTP.
     let signs = [
         "dataplane::peer",
         "Peers",
         "tls.connect",
         ".connect_unauthenticated(",
+        "conduit::connect",
+        "Http1",
     ];
-    let mut seen = 0;
+    let (mut seen, mut served, mut unread) = (0, 0, 0);
     for (path, text) in sources() {
         let path = path.to_string_lossy().into_owned();
         if !path.starts_with("gateway/src") || path.contains("tests") {
@@ -55,6 +57,10 @@ fn g14_the_gateway_opens_no_tls_session_of_its_own() {
         for sign in signs {
             assert!(!text.contains(sign), "{path}: {sign}");
         }
+        served += text.matches("conduit::serve(").count();
+        // Bytes to upstreams have no form.
+        unread += text.matches("conduit::bytes(").count();
     }
     assert!(seen > 5, "the gateway's sources were not found");
+    assert_eq!((served, unread), (1, 1), "its two kinds of connections");
 }

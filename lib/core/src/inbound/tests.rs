@@ -143,3 +143,87 @@ fn health_may_be_asked_by_whoever_has_no_identity() {
     }
     assert!(policy.is_probed(8080) && !policy.is_probed(7000));
 }
+
+/// A text that many readers take for the same path, or for one below it.
+fn variant(path: &str, next: &mut impl FnMut(usize) -> usize) -> String {
+    const BETWEEN: [&str; 14] = [
+        "/", "//", "/./", "/../", "/x/../", "%2f", "%2F", "%5c", "\\", ";", ";a=b", "%00", ".", "",
+    ];
+    let mut text = String::new();
+    for character in path.chars() {
+        match next(24) {
+            0 => text.push_str(&format!("%{:02x}", u32::from(character))),
+            1 => text.push_str(&format!("%{:02X}", u32::from(character))),
+            2 => text.push_str(&format!("%25{:02x}", u32::from(character))),
+            3 => text.push(character.to_ascii_uppercase()),
+            4 => text.push_str(BETWEEN[next(BETWEEN.len())]),
+            5 if character == '/' => text.push_str(BETWEEN[next(BETWEEN.len())]),
+            _ => text.push(character),
+        }
+    }
+    if next(4) == 0 {
+        const BEHIND: [&str; 8] = [
+            "/",
+            "/..",
+            "/../admin",
+            ";",
+            "#",
+            "%20",
+            "&",
+            "/%2e%2e/admin",
+        ];
+        text.push_str(BEHIND[next(BEHIND.len())]);
+    }
+    text
+}
+
+/// Paths are in the way of nobody but for one purpose: a client without an
+/// identity may ask for the pod's health. However it spells something else, or
+/// that, no other path is let in to it.
+#[test]
+fn h5_no_spelling_of_a_path_gets_past_policy() {
+    const HEALTH: &str = "/healthz/live?full";
+    const TRIES: usize = 1_000_000;
+    let policy = InboundPolicy {
+        probes: [(8080, HEALTH.into()), (8080, GRPC_HEALTH.into())].into(),
+        ..InboundPolicy::of_default(DefaultPolicy::Deny)
+    };
+    let (local, client) = (
+        "east".parse().unwrap(),
+        Client {
+            identity: None,
+            address: "10.42.0.9".parse().unwrap(),
+        },
+    );
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |end: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).unwrap() % end
+    };
+    let (mut admitted, mut refused) = (0, 0);
+    for _ in 0..TRIES {
+        let (path, method) = match next(3) {
+            0 => (GRPC_HEALTH, "POST"),
+            _ => (HEALTH, "GET"),
+        };
+        let asked = variant(path, &mut next);
+        match policy.authorize_request(&local, client, 8080, method, &asked) {
+            Ok(admission) => {
+                assert_eq!((admission, &*asked), (Admission::Probe, path));
+                admitted += 1;
+            }
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::NotAuthorized);
+                assert_ne!(asked, path);
+                refused += 1;
+            }
+        }
+    }
+    // Both happen, or nothing was tried.
+    assert!(
+        admitted > 100 && refused > TRIES / 2,
+        "{admitted} {refused}"
+    );
+}

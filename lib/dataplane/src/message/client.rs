@@ -3,21 +3,16 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{Response, request::Parts};
 use mesh_drive::{
-    conduit::{Conduit, Version},
+    conduit::Conduit,
     exchange::{Answer, Broken, Exchange},
 };
 use mesh_http::{
     fault::{Code, ResetReason},
-    head::{Head, Invalid},
+    head::Head,
 };
 
-use super::{
-    Body, Incoming, convert,
-    server::{copied, spoken},
-    without_ours,
-};
+use super::{Body, Incoming, Response, server::copied, without_ours};
 
 /// A request without an answer.
 pub struct Unanswered {
@@ -28,6 +23,16 @@ pub struct Unanswered {
 }
 
 impl Unanswered {
+    /// The code with which the server has given the request up, without an answer.
+    #[must_use]
+    pub const fn reset(why: Broken) -> Option<Code> {
+        match why {
+            Broken::Reset(ResetReason::Refused) => Some(Code::RefusedStream),
+            Broken::Reset(ResetReason::Peer(code)) => Some(code),
+            _ => None,
+        }
+    }
+
     /// The request is none that can be sent, wherever it goes.
     #[must_use]
     pub const fn at_fault() -> Self {
@@ -47,57 +52,83 @@ impl fmt::Debug for Unanswered {
     }
 }
 
-/// The head of a request whose URI is absolute, as it is sent.
-///
-/// # Errors
-/// If it is none that can be sent.
-pub fn head(parts: &Parts) -> Result<Head, Invalid> {
-    convert::head_of_request(parts)
+/// A request that was sent.
+pub struct Asked {
+    exchange: Arc<Exchange>,
+    outgoing: Outgoing,
+    /// It was a CONNECT or an upgrade.
+    is_for_tunnel: bool,
+    /// Who is told what comes before the answer.
+    client: Option<Arc<Exchange>>,
 }
 
-/// Sends a request on a connection of `version`, and waits for the answer.
-///
-/// # Errors
-/// [`Unanswered`].
-pub async fn send(
-    connection: &Conduit,
-    version: Version,
-    head: &Head,
-    body: Body,
-) -> Result<Response<Incoming>, Unanswered> {
-    let (exchange, outgoing) = begin(connection, head, body)?;
-    let why = match final_answer(&exchange).await {
-        Ok((head, end)) => match convert::response(&head, spoken(version)) {
-            Ok(response) => return Ok(response.map(|()| Incoming::new(exchange, &head, end))),
-            Err(_) => Broken::GivenUp,
-        },
-        Err(why) => why,
-    };
-    let refused = matches!(
-        why,
-        Broken::Reset(ResetReason::Refused | ResetReason::Peer(Code::RefusedStream))
-    );
-    let is_unsent = refused || exchange.is_unsent();
-    Err(Unanswered {
-        why,
-        unsent: outgoing.left().filter(|_| is_unsent),
-    })
-}
+impl Asked {
+    /// Sends a request on a connection. What goes through a tunnel that it asks for
+    /// is not its body, and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Unanswered`] if the connection takes none, or not this one.
+    pub fn on(connection: &Conduit, head: &Head, body: Body) -> Result<Self, Unanswered> {
+        let is_connect = head.is_connect();
+        let Ok(exchange) = connection.open(head, body.is_over() && !is_connect) else {
+            return Err(Unanswered {
+                why: Broken::GivenUp,
+                unsent: Some(body),
+            });
+        };
+        let exchange = Arc::new(exchange);
+        let outgoing = match body {
+            Body::Whole(bytes) if is_connect => Outgoing::first(&exchange, bytes),
+            body => Outgoing::start(&exchange, body),
+        };
+        Ok(Self {
+            exchange,
+            outgoing,
+            is_for_tunnel: head.asks_for_tunnel(),
+            client: None,
+        })
+    }
 
-fn begin(
-    connection: &Conduit,
-    head: &Head,
-    body: Body,
-) -> Result<(Arc<Exchange>, Outgoing), Unanswered> {
-    let Ok(exchange) = connection.open(head, body.is_over()) else {
-        return Err(Unanswered {
-            why: Broken::GivenUp,
-            unsent: Some(body),
-        });
-    };
-    let exchange = Arc::new(exchange);
-    let outgoing = Outgoing::start(&exchange, body);
-    Ok((exchange, outgoing))
+    /// The same, of whose informational answers `client` is told.
+    #[must_use]
+    pub fn telling(self, client: Option<Arc<Exchange>>) -> Self {
+        Self { client, ..self }
+    }
+
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// [`Unanswered`].
+    pub async fn answer(self) -> Result<Response<Incoming>, Unanswered> {
+        let Self {
+            exchange,
+            outgoing,
+            is_for_tunnel,
+            client,
+        } = self;
+        let why = match final_answer(&exchange, client.as_deref()).await {
+            Ok((head, end)) => {
+                let is_tunnel = is_for_tunnel && exchange.is_tunnel();
+                if is_for_tunnel && !is_tunnel {
+                    // Nothing more is sent, which a CONNECT has left open.
+                    let _ = exchange.try_send(&[], true);
+                }
+                let mut body = Incoming::new(exchange, &head, end);
+                body.is_tunnel = is_tunnel;
+                return Ok(Response { head, body });
+            }
+            Err(why) => why,
+        };
+        let refused = matches!(
+            why,
+            Broken::Reset(ResetReason::Refused | ResetReason::Peer(Code::RefusedStream))
+        );
+        let is_unsent = refused || exchange.is_unsent();
+        Err(Unanswered {
+            why,
+            unsent: outgoing.left().filter(|_| is_unsent),
+        })
+    }
 }
 
 /// The request's body on its way.
@@ -110,10 +141,16 @@ enum Outgoing {
 }
 
 impl Outgoing {
+    /// What is sent at once on a stream that goes on.
+    fn first(exchange: &Arc<Exchange>, bytes: Bytes) -> Self {
+        send_first(exchange, &bytes, false);
+        Self::Whole(bytes)
+    }
+
     fn start(exchange: &Arc<Exchange>, body: Body) -> Self {
         match body {
             Body::Whole(bytes) => {
-                send_whole(exchange, &bytes);
+                send_first(exchange, &bytes, true);
                 Self::Whole(bytes)
             }
             Body::Incoming(mut incoming) => {
@@ -122,7 +159,7 @@ impl Outgoing {
                 Self::Joined(incoming)
             }
             // There is no such request.
-            Body::Tunnel(_) => Self::Copied,
+            Body::Tunnel(_) | Body::Reset(..) => Self::Copied,
             Body::Other(body) => {
                 let exchange = exchange.clone();
                 tokio::spawn(async move {
@@ -148,23 +185,35 @@ impl Outgoing {
 }
 
 /// Sends what fits at once, which is all of it as a rule, and the rest as it
-/// can.
-fn send_whole(exchange: &Arc<Exchange>, bytes: &Bytes) {
+/// can; with `end` nothing follows.
+fn send_first(exchange: &Arc<Exchange>, bytes: &Bytes, end: bool) {
     if bytes.is_empty() {
         return;
     }
-    let rest = bytes.slice(exchange.try_send(bytes, true)..);
+    let rest = bytes.slice(exchange.try_send(bytes, end)..);
     if !rest.is_empty() {
         let exchange = exchange.clone();
         // It ends with its stream; what goes wrong the answer tells as well.
-        tokio::spawn(async move { exchange.send(&rest, true).await });
+        tokio::spawn(async move { exchange.send(&rest, end).await });
     }
 }
 
-async fn final_answer(exchange: &Exchange) -> Result<(Head, bool), Broken> {
+async fn final_answer(
+    exchange: &Exchange,
+    client: Option<&Exchange>,
+) -> Result<(Head, bool), Broken> {
     loop {
-        if let Answer::Final { head, end } = exchange.answer().await? {
-            return Ok((head, end));
+        match exchange.answer().await? {
+            Answer::Final { head, end } => return Ok((head, end)),
+            Answer::Informational(mut head) => {
+                // That the body is wanted was said when there was somebody to send
+                // it to (RFC 9110 §10.1.1).
+                if let Some(client) = client.filter(|_| head.status() != Some(100)) {
+                    without_ours(&mut head);
+                    // One that is gone shows elsewhere.
+                    let _ = client.send_head(&head, false);
+                }
+            }
         }
     }
 }

@@ -1,21 +1,22 @@
 //! Requests that come, and what is answered.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::HeaderMap;
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, combinators::BoxBody};
 use mesh_drive::{
-    conduit::{self, Ended, Version},
-    exchange::{Broken, Exchange, as_they_are},
+    buffers,
+    conduit::{self, Driven, Ended, Version},
+    exchange::{Broken, Exchange},
     socket::Socket,
 };
-use mesh_http::{fault::Code, head::Head};
+use mesh_http::{fault::Code, head::Head, limits::Limits};
 use mesh_runtime::Shutdown;
 use tracing::debug;
 
-use super::{Body, BoxError, Incoming, Tunnel, Watch, convert, limits, without_ours};
+use super::{Body, BoxError, Incoming, Request, Response, Tunnel, convert, without_ours};
 
 /// Answers every request on `socket` with `answer`, until the connection ends.
 /// Once `shutdown` is signalled the client is told to go elsewhere, and what is
@@ -23,40 +24,33 @@ use super::{Body, BoxError, Incoming, Tunnel, Watch, convert, limits, without_ou
 pub async fn serve<IO, Answering>(
     socket: IO,
     version: Version,
+    limits: Arc<Limits>,
     shutdown: &Shutdown,
-    answer: impl Fn(Request<Incoming>) -> Answering + Send + Unpin,
+    answer: impl Fn(Request) -> Answering + Send + Unpin + 'static,
 ) -> Ended
 where
-    IO: Socket,
-    Answering: Future<Output = Response<Body>> + Send + 'static,
+    IO: Socket + Send + 'static,
+    Answering: Future<Output = Response> + Send + 'static,
 {
-    let spoken = spoken(version);
     let take = move |request: conduit::Request| {
         let exchange = Arc::new(request.exchange);
-        match convert::request(&request.head, spoken) {
-            Ok(head) => {
-                let body = Incoming::new(exchange.clone(), &request.head, request.end);
-                // Moved only here.
-                let answering = Box::pin(answer(head.map(|()| body)));
-                debug_assert!(
-                    size_of_val(&*answering) <= LARGEST,
-                    "{}",
-                    size_of_val(&*answering)
-                );
-                // It ends with its stream at the latest.
-                tokio::spawn(exchanged(exchange, answering));
-            }
-            Err(error) => {
-                debug!(%error, "a request that is none");
-                if let Ok(head) = Head::response(StatusCode::BAD_REQUEST.as_u16()) {
-                    // The client may be gone.
-                    let _ = exchange.send_head(&head, true);
-                }
-            }
-        }
+        let body = Incoming::new(exchange.clone(), &request.head, request.end);
+        // Moved only here.
+        let answering = Box::pin(answer(Request {
+            head: request.head,
+            version,
+            body,
+        }));
+        debug_assert!(
+            size_of_val(&*answering) <= LARGEST,
+            "{}",
+            size_of_val(&*answering)
+        );
+        // It ends with its stream at the latest.
+        tokio::spawn(exchanged(exchange, answering));
     };
-    let (connection, life) = conduit::serve(socket, version, limits(), take);
-    let mut life = pin!(life);
+    let (connection, life) = conduit::serve(socket, version, limits, take);
+    let mut life = Driven::spawn(life);
     tokio::select! {
         ended = &mut life => ended,
         () = shutdown.signalled() => {
@@ -85,43 +79,40 @@ async fn silence(connection: &conduit::Conduit, version: Version) {
     }
 }
 
-pub(super) const fn spoken(version: Version) -> http::Version {
-    match version {
-        Version::Http1 => http::Version::HTTP_11,
-        Version::Http2 => http::Version::HTTP_2,
-    }
-}
-
 /// One request's life: an answer, or the client's leaving.
-async fn exchanged(exchange: Arc<Exchange>, answering: impl Future<Output = Response<Body>>) {
+async fn exchanged(exchange: Arc<Exchange>, answering: impl Future<Output = Response>) {
     let response = tokio::select! {
+        biased;
         response = answering => response,
         broken = exchange.gone() => return debug!(reason = broken.as_str(), "the client left"),
     };
-    let (parts, body) = response.into_parts();
-    let head = match convert::head_of_response(&parts) {
-        Ok(head) => head,
-        Err(error) => return debug!(%error, "an answer that is none"),
-    };
+    let Response { head, body } = response;
     let sent = match body {
-        Body::Whole(bytes) => whole(&exchange, &head, &bytes).await,
-        Body::Incoming(incoming) => passed(&exchange, &head, incoming).await,
-        Body::Tunnel(tunnel) => tunnelled(&exchange, &head, tunnel).await,
-        Body::Other(body) => framed(&exchange, &head, body).await,
+        Body::Whole(bytes) => whole(&exchange, head, &bytes).await,
+        Body::Incoming(incoming) => passed(&exchange, head, &incoming),
+        Body::Reset(code, _) if exchange.conduit().is_http2() => {
+            exchange.reset(code);
+            Ok(())
+        }
+        Body::Reset(_, bytes) => whole(&exchange, head, &bytes).await,
+        Body::Tunnel(tunnel) => tunnelled(&exchange, head, tunnel).await,
+        Body::Other(body) => framed(&exchange, head, body).await,
     };
     if let Err(broken) = sent {
         debug!(reason = broken.as_str(), "an answer broke off");
     }
 }
 
-fn begin(exchange: &Exchange, head: &Head, end: bool) -> Result<(), Broken> {
-    exchange.send_head(head, end).map_err(|misuse| {
+fn begin(exchange: &Exchange, head: Head, end: bool) -> Result<(), Broken> {
+    let sent = exchange.send_head(&head, end);
+    buffers::give_back_head(head);
+    sent.map_err(|misuse| {
         debug!(%misuse, "no answer can be sent");
         Broken::GivenUp
     })
 }
 
-async fn whole(exchange: &Exchange, head: &Head, bytes: &Bytes) -> Result<(), Broken> {
+async fn whole(exchange: &Exchange, head: Head, bytes: &Bytes) -> Result<(), Broken> {
     begin(exchange, head, bytes.is_empty())?;
     if bytes.is_empty() {
         return Ok(());
@@ -129,44 +120,27 @@ async fn whole(exchange: &Exchange, head: &Head, bytes: &Bytes) -> Result<(), Br
     exchange.send(bytes, true).await
 }
 
-/// The body goes from one connection to the other without us; we are there for
-/// as long as somebody may forbid it.
-async fn passed(exchange: &Exchange, head: &Head, incoming: Incoming) -> Result<(), Broken> {
+/// The body goes from one connection to the other without us.
+fn passed(exchange: &Exchange, head: Head, incoming: &Incoming) -> Result<(), Broken> {
     begin(exchange, head, incoming.is_over)?;
-    if incoming.is_over {
-        return Ok(());
+    if !incoming.is_over {
+        incoming.exchange.join(exchange, without_ours);
     }
-    incoming.exchange.join(exchange, without_ours);
-    match incoming.watch {
-        None => Ok(()),
-        Some(watch) => watched(exchange, watch).await,
-    }
+    Ok(())
 }
 
-async fn watched(exchange: &Exchange, watch: Watch) -> Result<(), Broken> {
-    tokio::select! {
-        over = exchange.over() => over,
-        () = watch => {
-            exchange.reset(Code::Cancel);
-            Err(Broken::GivenUp)
-        }
-    }
-}
-
-async fn tunnelled(exchange: &Exchange, head: &Head, tunnel: Tunnel) -> Result<(), Broken> {
+async fn tunnelled(exchange: &Exchange, head: Head, tunnel: Tunnel) -> Result<(), Broken> {
     begin(exchange, head, false)?;
-    exchange.join(&tunnel.server, as_they_are);
-    tunnel.server.join(exchange, as_they_are);
-    let over = watched(exchange, tunnel.watch).await;
-    if over.is_ok() {
-        (tunnel.over)(exchange.carried());
-    }
-    over
+    exchange.join(&tunnel.server, without_ours);
+    tunnel.server.join(exchange, without_ours);
+    exchange.over().await?;
+    (tunnel.over)(exchange.carried());
+    Ok(())
 }
 
 async fn framed(
     exchange: &Exchange,
-    head: &Head,
+    head: Head,
     body: BoxBody<Bytes, BoxError>,
 ) -> Result<(), Broken> {
     let is_over = body.is_end_stream();

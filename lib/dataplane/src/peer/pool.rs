@@ -1,7 +1,10 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -24,7 +27,69 @@ const MOST: usize = 4096;
 const MOST_TO_ONE: usize = 8;
 
 /// The connections to one peer.
-pub(super) type Slot = Arc<AsyncMutex<Connections>>;
+pub(super) struct Slot {
+    pub(super) connections: AsyncMutex<Connections>,
+    began: Instant,
+    /// When somebody last asked for one, in milliseconds since it began.
+    used: AtomicU64,
+    /// The pool has let it go.
+    is_forgotten: AtomicBool,
+}
+
+impl Slot {
+    fn new(now: Instant) -> Self {
+        Self {
+            connections: AsyncMutex::default(),
+            began: now,
+            used: AtomicU64::new(0),
+            is_forgotten: AtomicBool::new(false),
+        }
+    }
+
+    fn note_use(&self, now: Instant) {
+        let age = now.saturating_duration_since(self.began).as_millis();
+        let age = u64::try_from(age).unwrap_or(u64::MAX);
+        self.used.store(age, Ordering::Relaxed);
+    }
+
+    fn last_use(&self) -> Instant {
+        self.began + Duration::from_millis(self.used.load(Ordering::Relaxed))
+    }
+
+    fn forget(&self) {
+        self.is_forgotten.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The connections to one peer, for who asks for one often. It does not keep
+/// them open.
+#[derive(Clone)]
+pub struct PeerSlot {
+    pool: Weak<Mutex<Inner>>,
+    slot: Arc<Slot>,
+}
+
+impl PeerSlot {
+    /// Whether it is of this pool.
+    pub(super) fn is_of(&self, pool: &Pool) -> bool {
+        std::ptr::eq(self.pool.as_ptr(), Arc::as_ptr(&pool.0))
+    }
+
+    /// Whether the pool has let it go: another one has to be asked for.
+    #[must_use]
+    pub fn is_forgotten(&self) -> bool {
+        self.slot.is_forgotten.load(Ordering::Relaxed)
+    }
+
+    /// A connection that takes one more request, if there is one.
+    pub(super) fn free(&self, now: Instant) -> Option<Arc<Kept>> {
+        if self.is_forgotten() {
+            return None;
+        }
+        self.slot.note_use(now);
+        self.slot.connections.try_lock().ok()?.free()
+    }
+}
 
 /// Connections to one peer, in the order in which they were opened.
 #[derive(Default)]
@@ -127,12 +192,7 @@ pub(super) struct Pool(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
 struct Inner {
-    entries: HashMap<Key, Entry>,
-}
-
-struct Entry {
-    slot: Slot,
-    used: Instant,
+    entries: HashMap<Key, Arc<Slot>>,
 }
 
 impl Pool {
@@ -145,15 +205,21 @@ impl Pool {
     }
 
     /// The slot of `key`, marked as used at `now`.
-    pub(super) fn slot(&self, key: Key, now: Instant) -> Slot {
+    pub(super) fn slot(&self, key: Key, now: Instant) -> Arc<Slot> {
         let mut inner = lock(&self.0);
         inner.make_room(&key);
-        let entry = inner.entries.entry(key).or_insert_with(|| Entry {
-            slot: Slot::default(),
-            used: now,
-        });
-        entry.used = now;
-        entry.slot.clone()
+        let fresh = || Arc::new(Slot::new(now));
+        let slot = inner.entries.entry(key).or_insert_with(fresh);
+        slot.note_use(now);
+        slot.clone()
+    }
+
+    /// The same, for who asks often.
+    pub(super) fn peer_slot(&self, key: Key, now: Instant) -> PeerSlot {
+        PeerSlot {
+            pool: Arc::downgrade(&self.0),
+            slot: self.slot(key, now),
+        }
     }
 }
 
@@ -162,15 +228,21 @@ impl Inner {
         if self.entries.len() < MOST || self.entries.contains_key(key) {
             return;
         }
-        let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
-        if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-            self.entries.remove(&oldest);
+        let oldest = self.entries.iter().min_by_key(|(_, slot)| slot.last_use());
+        let oldest = oldest.map(|(key, _)| key.clone());
+        if let Some(slot) = oldest.and_then(|oldest| self.entries.remove(&oldest)) {
+            slot.forget();
         }
     }
 
     fn forget_idle(&mut self, now: Instant) {
-        self.entries
-            .retain(|_, entry| now.saturating_duration_since(entry.used) < IDLE);
+        self.entries.retain(|_, slot| {
+            let is_used = now.saturating_duration_since(slot.last_use()) < IDLE;
+            if !is_used {
+                slot.forget();
+            }
+            is_used
+        });
     }
 }
 
@@ -217,6 +289,20 @@ mod tests {
         lock(&pool.0).forget_idle(now + IDLE);
         assert_eq!(Arc::strong_count(&old), 1);
         assert_eq!(Arc::strong_count(&used), 2);
+    }
+
+    #[test]
+    fn who_asks_often_keeps_them_and_is_told_when_they_are_let_go() {
+        let (pool, now) = (Pool::default(), Instant::now());
+        let web = || key(1, "spiffe://west/ns/shop/sa/web");
+        let slot = pool.peer_slot(web(), now);
+        assert!(slot.is_of(&pool) && !slot.is_of(&Pool::default()));
+        assert!(slot.free(now + IDLE / 2).is_none(), "nothing is open");
+        lock(&pool.0).forget_idle(now + IDLE);
+        assert!(!slot.is_forgotten());
+        lock(&pool.0).forget_idle(now + 2 * IDLE);
+        assert!(slot.is_forgotten());
+        assert!(!pool.peer_slot(web(), now).is_forgotten());
     }
 
     #[test]

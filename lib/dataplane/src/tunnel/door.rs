@@ -147,7 +147,7 @@ impl Door {
     /// Whether nobody needs it any more.
     pub(super) fn is_idle(&self, now: Instant) -> bool {
         let state = self.lock();
-        let carries = |way: &Way| way.live().is_some_and(|outer| outer.streams.count() > 0);
+        let carries = |way: &Way| way.live().is_some_and(|outer| outer.streams() > 0);
         now.saturating_duration_since(state.used) >= IDLE && !state.ways.iter().any(carries)
     }
 
@@ -301,7 +301,7 @@ impl State {
     fn verdict(&mut self, now: Instant) -> Verdict {
         self.used = now;
         let usable: Vec<&Outer> = self.ways.iter().filter_map(Way::usable).collect();
-        let streams = |at: usize| usable.get(at).map(|outer| outer.streams.count());
+        let streams = |at: usize| usable.get(at).map(|outer| outer.streams());
         let is_lighter = |second, first| streams(second) < streams(first);
         let dice: (u32, u32) = rand::random();
         let dice = (dice.0 as usize, dice.1 as usize);

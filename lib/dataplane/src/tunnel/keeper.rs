@@ -9,6 +9,7 @@ use std::{
 };
 
 use mesh_core::link::Link;
+use mesh_http::limits::Limits;
 use mesh_tls::Tls;
 use tokio::{task::JoinSet, time::sleep};
 use tracing::debug;
@@ -35,6 +36,7 @@ pub(super) struct Keeper {
     pub(super) link: Arc<Link>,
     pub(super) tls: Tls,
     pub(super) resolver: Resolver,
+    pub(super) limits: Arc<Limits>,
 }
 
 /// What a task of the keeper found out.
@@ -57,7 +59,8 @@ impl Keeper {
             }
             let look_at = match self.door.next_dial(now) {
                 Ok(address) => {
-                    tasks.spawn(dial(self.tls.clone(), self.link.clone(), address));
+                    let limits = self.limits.clone();
+                    tasks.spawn(dial(self.tls.clone(), self.link.clone(), address, limits));
                     continue;
                 }
                 Err(look_at) => look_at,
@@ -118,11 +121,13 @@ async fn watched(door: Arc<Door>, fresh: Fresh) {
     door.ended(&mark, end, Instant::now());
 }
 
-async fn dial(tls: Tls, link: Arc<Link>, address: IpAddr) -> Found {
+async fn dial(tls: Tls, link: Arc<Link>, address: IpAddr, limits: Arc<Limits>) -> Found {
     let server = (address, link.gateway.port).into();
     Found::Way(
         address,
-        outer::connect(&tls, &link, server).await.map(Box::new),
+        outer::connect(&tls, &link, server, limits)
+            .await
+            .map(Box::new),
     )
 }
 

@@ -5,32 +5,38 @@ use std::{
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    task::{Context, Poll, ready},
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use futures::FutureExt as _;
-use h2::client::{Connection, SendRequest};
 use mesh_core::link::Link;
-use mesh_tls::{ALPN_MESH, ClientStream, PeerChain, Tls};
+use mesh_drive::{
+    conduit::{self, Conduit, Ended, Version},
+    exchange::Exchange,
+    socket::Socket,
+};
+use mesh_http::{
+    fault::Misuse,
+    head::{Head, Invalid},
+    limits::Limits,
+};
+use mesh_net::ahead::ReadAhead;
+use mesh_tls::{ALPN_MESH, PeerChain, Tls, TlsError};
+use mesh_wire::mesh1;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::debug;
 
-use super::TunnelError;
-use crate::{h2_stream::Streams, trust::Standing};
+use super::{Target, TunnelError};
+use crate::{limits::Bounds, trust::Standing};
 
 /// How long one address of a gateway may take until the TCP connection stands.
 pub(super) const CONNECT: Duration = Duration::from_secs(2);
-/// How long TLS and HTTP/2 may take after that.
+/// How long TLS may take after that.
 const HANDSHAKE: Duration = Duration::from_secs(3);
 /// How often a gateway is asked for a sign of life while something is sent to
 /// it, how often (in the same ticks) while nothing is, and how long it may then
@@ -41,28 +47,29 @@ const PONG: Duration = Duration::from_millis(2500);
 /// Bytes that are sent in a tick when nobody sends anything: a PING and the
 /// answer to one, and some more (RFC 9113 §6.7).
 const QUIET: u64 = 64;
-/// Bytes on their way per stream and per connection.
-const STREAM_WINDOW: u32 = 1 << 20;
+/// Bytes on their way on a connection, at first: as many streams as fill it.
 const CONNECTION_WINDOW: u32 = 8 << 20;
-const SEND_BUFFER: usize = 1 << 20;
 
 /// A connection to a gateway. It closes when no stream and no clone is left.
 #[derive(Clone)]
-pub(crate) struct Outer {
-    pub(super) sender: SendRequest<Bytes>,
-    pub(super) streams: Streams,
-    life: Arc<Life>,
+pub(crate) struct Outer(Arc<Held>);
+
+struct Held {
+    conduit: Conduit,
+    failure: Arc<Failure>,
 }
 
-#[derive(Default)]
-struct Life {
-    ended: AtomicBool,
-    /// What was at this address is elsewhere now, or is not trusted as it was.
-    retired: AtomicBool,
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.conduit.shutdown();
+    }
 }
+
+/// Why the TLS session failed, if it has.
+type Failure = OnceLock<TlsError>;
 
 /// Tells a connection from others without keeping it.
-pub(super) struct Mark(Arc<Life>);
+pub(super) struct Mark(Conduit);
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,36 +83,65 @@ pub(super) enum End {
 /// A connection that has yet to be run.
 pub(super) struct Fresh {
     pub(super) outer: Outer,
-    connection: Connection<Heard<ClientStream<TcpStream>>, Bytes>,
-    traffic: Arc<Traffic>,
+    life: Pin<Box<dyn Future<Output = Ended> + Send>>,
     standing: Standing,
     link: Arc<str>,
 }
 
 impl Outer {
+    /// Asks for a tunnel.
+    ///
+    /// # Errors
+    /// [`Misuse::Full`] if the connection takes no stream.
+    pub(super) fn ask(&self, target: Target) -> Result<Exchange, Misuse> {
+        let head = connect_head(target).map_err(|_| Misuse::Head)?;
+        self.0.conduit.open(&head, false)
+    }
+
     /// Whether the gateway has sent us away, or is gone: what runs may go on,
     /// nothing new should begin.
     pub(crate) fn is_closing(&self) -> bool {
-        if self.life.ended.load(Ordering::Relaxed) || self.life.retired.load(Ordering::Relaxed) {
-            return true;
-        }
-        let ready = self.sender.clone().ready().now_or_never();
-        !matches!(ready, Some(Ok(_)))
+        !self.0.conduit.is_open()
     }
 
     /// Whether one more stream would have to wait for another's end.
     pub(super) fn is_full(&self) -> bool {
-        self.streams.count() >= self.sender.current_max_send_streams()
+        !self.0.conduit.can_open()
     }
 
-    /// Lets what runs go on, and nothing new begin.
+    /// How many tunnels it carries.
+    pub(super) fn streams(&self) -> usize {
+        self.0.conduit.streams()
+    }
+
+    /// Lets what runs go on, and nothing new begin: what was at this address is
+    /// elsewhere now.
     pub(super) fn retire(&self) {
-        self.life.retired.store(true, Ordering::Relaxed);
+        self.0.conduit.shutdown();
     }
 
     pub(super) fn has(&self, mark: &Mark) -> bool {
-        Arc::ptr_eq(&self.life, &mark.0)
+        self.0.conduit.is(&mark.0)
     }
+
+    /// Why its TLS session failed, if it has.
+    pub(super) fn failure(&self) -> Option<&TlsError> {
+        self.0.failure.get()
+    }
+}
+
+fn connect_head(target: Target) -> Result<Head, Invalid> {
+    let authority = match target {
+        Target::Endpoint(_) => mesh1::AUTHORITY_ENDPOINT,
+        Target::Probe => mesh1::AUTHORITY_PROBE,
+        Target::Exports => mesh1::AUTHORITY_EXPORTS,
+    };
+    let mut head = Head::request("CONNECT", authority, "")?;
+    head.push(mesh1::HOPS.as_bytes(), b"1")?;
+    if let Target::Endpoint(id) = target {
+        head.push(mesh1::ENDPOINT.as_bytes(), id.to_string().as_bytes())?;
+    }
+    Ok(head)
 }
 
 /// Connects to the gateway of `link` at one of its addresses.
@@ -113,6 +149,7 @@ pub(super) async fn connect(
     tls: &Tls,
     link: &Link,
     address: SocketAddr,
+    limits: Arc<Limits>,
 ) -> Result<Fresh, TunnelError> {
     let stream = mesh_net::socket::connect(address, CONNECT)
         .await
@@ -120,7 +157,7 @@ pub(super) async fn connect(
             link: link.name.clone(),
             source,
         })?;
-    match timeout(HANDSHAKE, handshake(tls, link, stream)).await {
+    match timeout(HANDSHAKE, handshake(tls, link, stream, limits)).await {
         Ok(result) => result,
         Err(_) => Err(TunnelError::Timeout {
             link: link.name.clone(),
@@ -128,16 +165,17 @@ pub(super) async fn connect(
     }
 }
 
-/// TLS and HTTP/2 on a connection to the gateway of `link`.
+/// TLS on a connection to the gateway of `link`, and HTTP/2 to come.
 pub(super) async fn handshake(
     tls: &Tls,
     link: &Link,
     stream: TcpStream,
+    limits: Arc<Limits>,
 ) -> Result<Fresh, TunnelError> {
     let expected = [link.gateway.identity.clone()];
     let server_name = Some(&*link.gateway.server_name);
     let session = tls
-        .connect(stream, &expected, server_name, ALPN_MESH)
+        .connect(ReadAhead::new(stream), &expected, server_name, ALPN_MESH)
         .await
         .map_err(|source| TunnelError::Tls {
             link: link.name.clone(),
@@ -147,39 +185,33 @@ pub(super) async fn handshake(
         tls,
         PeerChain::of_server(&session, &tls.trust(), tls.clock().now()),
     );
-    let heard = Heard {
+    let failure = Arc::<Failure>::default();
+    let session = Session {
         inner: session,
-        traffic: Arc::default(),
+        failure: failure.clone(),
     };
-    let traffic = heard.traffic.clone();
-    let (sender, connection) = h2::client::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
-        .enable_push(false)
-        .handshake(heard)
-        .await
-        .map_err(|source| TunnelError::Http2 {
-            link: link.name.clone(),
-            source,
-        })?;
-    let outer = Outer {
-        sender,
-        streams: Streams::default(),
-        life: Arc::default(),
-    };
+    let (conduit, life) = conduit::connect(session, Version::Http2, limits);
     Ok(Fresh {
-        outer,
-        connection,
-        traffic,
+        outer: Outer(Arc::new(Held { conduit, failure })),
+        life: Box::pin(life),
         standing,
         link: link.name.clone(),
     })
 }
 
+/// What a connection bears.
+pub(super) fn limits(bounds: &Bounds) -> Arc<Limits> {
+    Arc::new(Limits {
+        connection_window: CONNECTION_WINDOW,
+        // It is kept for those who may come.
+        idle_time: Duration::MAX,
+        ..(*bounds.clients()).clone()
+    })
+}
+
 impl Fresh {
     pub(super) fn mark(&self) -> Mark {
-        Mark(self.outer.life.clone())
+        Mark(self.outer.0.conduit.clone())
     }
 
     /// Runs the connection until it ends, or the gateway gives no sign of life.
@@ -187,111 +219,93 @@ impl Fresh {
     pub(super) async fn run(self) -> End {
         let Self {
             outer,
-            mut connection,
-            traffic,
+            life,
             standing,
             link,
         } = self;
-        let life = outer.life.clone();
+        let (conduit, failure) = (outer.0.conduit.clone(), outer.0.failure.clone());
         // Else the connection would never be without a user.
         drop(outer);
-        let silence = silence(connection.ping_pong(), &traffic);
         let served = pin!(async {
             tokio::select! {
-                ended = connection => {
-                    debug!(%link, result = ?ended, "gateway connection ended");
-                    if ended.is_ok() { End::Done } else { End::Dead }
+                ended = life => {
+                    let tls = failure.get().map(tracing::field::display);
+                    debug!(%link, %ended, tls, "gateway connection ended");
+                    End::of(ended)
                 }
-                () = silence => {
+                () = silence(&conduit) => {
                     debug!(%link, "the gateway gives no sign of life");
                     End::Dead
                 }
             }
         });
-        let leave = || life.retired.store(true, Ordering::Relaxed);
-        let end = standing.drive(served, leave).await.unwrap_or(End::Done);
-        life.ended.store(true, Ordering::Relaxed);
-        end
+        let ended = standing.drive(served, || conduit.shutdown()).await;
+        ended.unwrap_or(End::Done)
     }
 }
 
-/// Returns when a ping is not answered, and nothing else is heard meanwhile:
-/// on a slow path the answer may be behind much else.
-async fn silence(pings: Option<h2::PingPong>, traffic: &Traffic) {
-    let Some(mut pings) = pings else {
-        // Taken before, which it was not.
-        return std::future::pending().await;
-    };
-    loop {
-        busy_or_due(traffic).await;
-        let mut pong = pin!(pings.ping(h2::Ping::opaque()));
-        loop {
-            let before = traffic.read.load(Ordering::Relaxed);
-            match timeout(PONG, &mut pong).await {
-                Ok(Ok(_)) => break,
-                Ok(Err(_)) => return,
-                Err(_) if traffic.read.load(Ordering::Relaxed) == before => return,
-                Err(_) => {}
-            }
+impl End {
+    const fn of(ended: Ended) -> Self {
+        match ended {
+            Ended::Fault(fault) if fault.is_clean() => Self::Done,
+            Ended::Fault(_) | Ended::Io(_) | Ended::Dropped => Self::Dead,
         }
     }
 }
 
+/// Returns when a ping is not answered, and nothing else is heard meanwhile.
+/// The first is sent at once: windows grow once a round trip is known.
+async fn silence(conduit: &Conduit) {
+    while conduit.ping(PONG).await.is_ok() {
+        busy_or_due(conduit).await;
+    }
+}
+
 /// Returns a tick after something was sent, or when a quiet connection is due.
-async fn busy_or_due(traffic: &Traffic) {
+async fn busy_or_due(conduit: &Conduit) {
     for _ in 0..QUIET_TICKS {
-        let before = traffic.sent.load(Ordering::Relaxed);
-        tokio::time::sleep(PING).await;
-        if traffic.sent.load(Ordering::Relaxed) - before > QUIET {
+        let before = conduit.written();
+        sleep(PING).await;
+        if conduit.written() - before > QUIET {
             return;
         }
     }
 }
 
-/// What goes through a connection.
-#[derive(Default)]
-struct Traffic {
-    /// Reads that were answered.
-    read: AtomicU64,
-    /// Bytes.
-    sent: AtomicU64,
-}
-
-/// Counts what is read and written.
-struct Heard<IO> {
+/// A TLS session that remembers why it failed: a driver keeps less.
+struct Session<IO> {
     inner: IO,
-    traffic: Arc<Traffic>,
+    failure: Arc<Failure>,
 }
 
-impl<IO> Heard<IO> {
-    fn count_sent(&self, sent: &Poll<io::Result<usize>>) {
-        if let Poll::Ready(Ok(sent)) = sent {
-            self.traffic.sent.fetch_add(*sent as u64, Ordering::Relaxed);
-        }
-    }
+/// An end without a goodbye is an error to whoever reads.
+impl<IO: AsyncRead + AsyncWrite + Unpin> Socket for Session<IO> {
+    fn break_off(&self) {}
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Heard<IO> {
+impl<IO: AsyncRead + Unpin> AsyncRead for Session<IO> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
-        self.traffic.read.fetch_add(1, Ordering::Relaxed);
-        Poll::Ready(Ok(()))
+        let read = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        read.map_err(|error| {
+            let kind = error.kind();
+            // Only the first one counts.
+            let _ = self.failure.set(error.into());
+            kind.into()
+        })
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Session<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let sent = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.count_sent(&sent);
-        sent
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -300,19 +314,5 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Heard<IO> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let sent = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
-        self.count_sent(&sent);
-        sent
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
     }
 }

@@ -10,16 +10,17 @@ use std::{
 
 use futures::future::join_all;
 use mesh_core::link::Link;
+use mesh_drive::exchange::Answer;
 use mesh_tls::{ALPN_H2, TlsError};
 use mesh_wire::mesh1;
 use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
-    Target, TunnelError, Tunnels, connect_request,
+    Target, TunnelError, Tunnels,
     outer::{CONNECT, Outer, handshake},
 };
-use crate::{H2Stream, resolve::ResolveError};
+use crate::{TunnelRefused, TunnelStream, resolve::ResolveError};
 
 /// How the way through one address of a gateway is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -102,32 +103,23 @@ impl Tunnels {
         };
         let stream = step(steps, "dial", CONNECT, dialling).await?;
         let shaking = async {
-            let fresh = handshake(&self.tls, link, stream).await;
+            let fresh = handshake(&self.tls, link, stream, self.limits.clone()).await;
             let fresh = fresh.map_err(|error| Failed::tunnel(&error))?;
             let outer = fresh.outer.clone();
             // Ends with the last clone of `outer`.
             tokio::spawn(fresh.run());
             Ok(outer)
         };
-        let mut gateway = step(steps, "tls", TLS, shaking).await?;
-        step(steps, "probe", PROBE, ask_gateway(&mut gateway)).await?;
-        step(
-            steps,
-            "exports",
-            EXPORTS,
-            self.ask_control(link, &mut gateway),
-        )
-        .await
+        let gateway = step(steps, "tls", TLS, shaking).await?;
+        step(steps, "probe", PROBE, ask_gateway(&gateway)).await?;
+        step(steps, "exports", EXPORTS, self.ask_control(link, &gateway)).await
     }
 
     /// A TLS session with the peer's mesh-control, through the gateway.
-    async fn ask_control(&self, link: &Link, gateway: &mut Outer) -> Result<(), Failed> {
-        let place = gateway.streams.place();
-        let opened = gateway
-            .sender
-            .send_request(connect_request(Target::Exports), false);
-        let (answer, send) = opened.map_err(|error| Failed::http2(&error))?;
-        let tunnel = H2Stream::asked(send, answer, place);
+    async fn ask_control(&self, link: &Link, gateway: &Outer) -> Result<(), Failed> {
+        let asked = gateway.ask(Target::Exports);
+        let asked = asked.map_err(|error| Failed::http2(gateway, &error))?;
+        let tunnel = TunnelStream::asked(asked);
         let expected = [link.control.clone()];
         let session = self.tls.connect(tunnel, &expected, None, ALPN_H2).await;
         session.map(drop).map_err(|error| Failed::tls(&error))
@@ -135,20 +127,22 @@ impl Tunnels {
 }
 
 /// Whether the gateway answers us.
-async fn ask_gateway(gateway: &mut Outer) -> Result<(), Failed> {
-    let opened = gateway
-        .sender
-        .send_request(connect_request(Target::Probe), false);
-    // Our direction stays open until the answer is there.
-    let (answer, _send) = opened.map_err(|error| Failed::http2(&error))?;
-    let answer = answer.await.map_err(|error| Failed::http2(&error))?;
-    if answer.status().is_success() {
+async fn ask_gateway(gateway: &Outer) -> Result<(), Failed> {
+    let asked = gateway.ask(Target::Probe);
+    let asked = asked.map_err(|error| Failed::http2(gateway, &error))?;
+    let answer = loop {
+        match asked.answer().await {
+            Ok(Answer::Final { head, .. }) => break head,
+            Ok(Answer::Informational(_)) => {}
+            Err(broken) => return Err(Failed::http2(gateway, &broken)),
+        }
+    };
+    let Some(TunnelRefused { status, reason }) = TunnelRefused::by(&answer) else {
         return Ok(());
-    }
-    let reason = mesh1::Reason::from_headers(answer.headers());
+    };
     Err(Failed {
         reason: reason.map_or("refused", mesh1::Reason::as_str),
-        text: format!("the gateway refuses with status {}", answer.status()),
+        text: format!("the gateway refuses with status {status}"),
     })
 }
 
@@ -214,22 +208,27 @@ impl Failed {
 
     /// A peer that refuses our certificate says so after its handshake is over
     /// for us (TLS 1.3): the next read fails with its alert.
-    fn http2(error: &h2::Error) -> Self {
-        // h2 keeps the text of an error below it, and not its type.
-        let refused = error.to_string().contains("received fatal alert");
-        let reason = if refused { "refused_by_peer" } else { "http2" };
-        let text = if refused {
-            "it ended the handshake: it does not accept our certificate".into()
-        } else {
-            error.to_string()
-        };
-        Self { reason, text }
+    fn http2(gateway: &Outer, error: &impl ToString) -> Self {
+        match gateway.failure() {
+            Some(TlsError::RefusedByPeer(_)) => Self {
+                reason: "refused_by_peer",
+                text: "it ended the handshake: it does not accept our certificate".into(),
+            },
+            _ => Self::other(error),
+        }
+    }
+
+    fn other(error: &impl ToString) -> Self {
+        Self {
+            reason: "http2",
+            text: error.to_string(),
+        }
     }
 
     fn tunnel(error: &TunnelError) -> Self {
         match error {
             TunnelError::Tls { source, .. } => Self::tls(source),
-            TunnelError::Http2 { source, .. } => Self::http2(source),
+            TunnelError::Http2 { source, .. } => Self::other(source),
             TunnelError::Unreachable { source, .. } => Self::io(source),
             TunnelError::Timeout { .. } | TunnelError::Resting { .. } => Self {
                 reason: "timeout",

@@ -5,6 +5,7 @@ mod gateway;
 use std::time::{Duration, Instant};
 
 use mesh_testing::dns::{Says, TestDns};
+use mesh_wire::mesh1::Reason;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
@@ -12,6 +13,7 @@ use tokio::{
 
 use self::gateway::{HERE, LONG, THERE, World};
 use super::*;
+use crate::TunnelRefused;
 
 /// Waits until it holds.
 async fn until(what: &str, holds: impl Fn() -> bool) -> Duration {
@@ -23,11 +25,11 @@ async fn until(what: &str, holds: impl Fn() -> bool) -> Duration {
     start.elapsed()
 }
 
-async fn open(tunnels: &Tunnels, link: &Link) -> H2Stream {
+async fn open(tunnels: &Tunnels, link: &Link) -> TunnelStream {
     tunnels.open(link, Target::Probe).await.unwrap()
 }
 
-async fn echoes(stream: &mut H2Stream) -> bool {
+async fn echoes(stream: &mut TunnelStream) -> bool {
     let mut back = [0; 2];
     stream.write_all(b"hi").await.is_ok()
         && matches!(timeout(LONG, stream.read_exact(&mut back)).await, Ok(Ok(_)))
@@ -125,6 +127,49 @@ async fn a_connection_that_nobody_holds_any_more_ends_after_its_last_tunnel() {
     }
     drop(stream);
     until("it is closed", || here.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn g13_a_gateway_that_sends_us_away_keeps_the_tunnels_that_run() {
+    let world = World::new().await;
+    let here = world.serve(HERE).await;
+    let (tunnels, link) = (world.tunnels(), world.link(&[HERE]));
+    let (mut old, outer) = tunnels.open_on(&link, Target::Probe).await.unwrap();
+    assert!(echoes(&mut old).await);
+
+    here.leave();
+    until("it takes no more", || outer.is_closing()).await;
+    let mut new = open(&tunnels, &link).await;
+    assert!(echoes(&mut new).await && echoes(&mut old).await);
+    assert_eq!((here.connections(), here.streams()), (2, 2));
+    old.shutdown().await.unwrap();
+    assert!(old.read_u8().await.is_err(), "its end comes back");
+    drop((old, outer));
+    until("the old one is closed", || here.connections() == 1).await;
+    assert!(echoes(&mut new).await);
+    assert!(tunnels.is_available(&link, Instant::now()));
+}
+
+#[tokio::test]
+async fn who_reads_and_who_writes_is_told_why_a_tunnel_is_refused() {
+    fn why(error: &io::Error) -> Option<Reason> {
+        error.get_ref()?.downcast_ref::<TunnelRefused>()?.reason
+    }
+    let world = World::new().await;
+    let here = world.serve(HERE).await;
+    here.refuse(Reason::Overloaded);
+    let (tunnels, link) = (world.tunnels(), world.link(&[HERE]));
+    let mut stream = open(&tunnels, &link).await;
+    for _ in 0..2 {
+        let error = timeout(LONG, stream.read_u8()).await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(why(&error), Some(Reason::Overloaded), "{error}");
+    }
+    // More than may wait for the answer.
+    let mut stream = open(&tunnels, &link).await;
+    let writing = stream.write_all(&[0; 1_000_000]);
+    let error = timeout(LONG, writing).await.unwrap().unwrap_err();
+    assert_eq!(why(&error), Some(Reason::Overloaded), "{error}");
 }
 
 #[tokio::test]

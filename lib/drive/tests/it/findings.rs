@@ -161,3 +161,42 @@ async fn a_connect_that_ends_before_its_answer_ends() {
         soon(told).await.unwrap().unwrap();
     }
 }
+
+/// An HTTP/2 client's first bytes: settings, and so many requests.
+fn requests(count: usize) -> Vec<u8> {
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for stream in (1u32..).step_by(2).take(count) {
+        // GET, http, /, and an authority (RFC 7541 appendix A); all of it, no body.
+        let head = b"\x82\x86\x84\x41\x03web";
+        bytes.extend_from_slice(&[0, 0, head.len() as u8, 1, 5]);
+        bytes.extend_from_slice(&stream.to_be_bytes());
+        bytes.extend_from_slice(head);
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn h13_a_client_of_many_requests_takes_turns_with_others() {
+    const COUNT: usize = 250;
+    let (mut client, server) = tokio::io::duplex(64 * 1024);
+    client.write_all(&requests(COUNT)).await.unwrap();
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let take = {
+        let taken = taken.clone();
+        move |request| taken.lock().unwrap().push(request)
+    };
+    let (_connection, life) = conduit::serve(server, Version::Http2, limits(), take);
+    let (mut life, mut first) = (Box::pin(life), None);
+    // Nothing more comes: each turn is one that the last has asked for.
+    let all = std::future::poll_fn(|cx| {
+        assert!(life.as_mut().poll(cx).is_pending());
+        let so_far = taken.lock().unwrap().len();
+        first.get_or_insert(so_far);
+        if so_far < COUNT {
+            return std::task::Poll::Pending;
+        }
+        std::task::Poll::Ready(())
+    });
+    soon(all).await;
+    assert!((1..COUNT).contains(&first.unwrap()), "{first:?} at once");
+}

@@ -12,6 +12,8 @@ mod footprint;
 #[cfg(test)]
 mod place;
 #[cfg(test)]
+mod threads;
+#[cfg(test)]
 mod tunnels;
 #[cfg(test)]
 mod windows;

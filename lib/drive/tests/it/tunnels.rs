@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use mesh_drive::{
     conduit::{self, Request, Version},
-    exchange::{Answer, as_they_are},
+    exchange::{Answer, Chunk, as_they_are},
     stream::ByteStream,
 };
 use mesh_http::head::Head;
@@ -179,4 +179,102 @@ async fn a_tunnel_is_a_socket_for_code_that_wants_one() {
         drop((reader, writer));
         eventually("the stream is over", || conduit.streams() == 0).await;
     }
+}
+
+/// Agrees, and has nothing to say.
+async fn yes_and_no_more(request: Request) {
+    let agreed = Head::response(200).unwrap();
+    request.exchange.send_head(&agreed, true).unwrap();
+}
+
+#[tokio::test]
+async fn a_yes_that_is_the_end_is_an_empty_tunnel() {
+    let origin = origin(Version::Http2, yes_and_no_more).await;
+    let conduit = client(origin, Version::Http2).await;
+    let head = Head::request("CONNECT", "mesh.tcp:0", "").unwrap();
+    let exchange = conduit.open(&head, false).unwrap();
+    let Answer::Final { head, end } = soon(exchange.answer()).await.unwrap() else {
+        panic!("no final head");
+    };
+    assert_eq!((head.status(), end), (Some(200), true));
+    let mut read = String::new();
+    let mut stream = ByteStream::new(exchange);
+    soon(stream.read_to_string(&mut read)).await.unwrap();
+    assert_eq!(read, "");
+}
+
+#[tokio::test]
+async fn what_a_socket_has_not_read_stays_with_its_exchange() {
+    let origin = origin(Version::Http2, echo_bytes).await;
+    let conduit = client(origin, Version::Http2).await;
+    let head = Head::request("CONNECT", "mesh.tcp:0", "").unwrap();
+    let exchange = conduit.open(&head, false).unwrap();
+    let mut stream = ByteStream::new(exchange);
+    stream.write_all(b"and").await.unwrap();
+    let mut first = [0; 1];
+    soon(stream.read_exact(&mut first)).await.unwrap();
+    let exchange = stream.into_exchange();
+    exchange.send(b" more", true).await.unwrap();
+    let mut rest = Vec::new();
+    while let Chunk::Data(data) = soon(exchange.chunk()).await.unwrap() {
+        rest.extend(data);
+    }
+    assert_eq!((&first, &*rest), (b"a", &b"nd more"[..]));
+}
+
+#[tokio::test]
+async fn h12_a_server_says_whether_it_takes_extended_connects() {
+    let origin = origin(Version::Http2, echo_bytes).await;
+    let said = soon(client(origin, Version::Http2).await.takes_protocols()).await;
+    assert_eq!(said, Some(true));
+    let said = soon(client(origin, Version::Http1).await.takes_protocols()).await;
+    assert_eq!(said, Some(false), "HTTP/1 has none");
+    // One that leaves has said nothing.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = client(listener.local_addr().unwrap(), Version::Http2).await;
+    let leaving = async { drop(listener.accept().await.unwrap()) };
+    let (said, ()) = soon(async { tokio::join!(silent.takes_protocols(), leaving) }).await;
+    assert_eq!(said, None);
+}
+
+/// Agrees to an upgrade, and sends back what comes.
+async fn switch(request: Request) {
+    let mut agreed = Head::response(101).unwrap();
+    agreed.set_upgrade(request.head.upgrade()).unwrap();
+    request.exchange.send_head(&agreed, false).unwrap();
+    let (mut reader, mut writer) = tokio::io::split(ByteStream::new(request.exchange));
+    tokio::io::copy(&mut reader, &mut writer).await.unwrap();
+    writer.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn h12_an_upgrade_begins_both_directions_anew() {
+    let origin = origin(Version::Http1, switch).await;
+    let conduit = client(origin, Version::Http1).await;
+    let mut head = Head::request("GET", "web", "/chat").unwrap();
+    head.set_upgrade(Some(b"websocket")).unwrap();
+    let exchange = conduit.open(&head, true).unwrap();
+    assert!(!exchange.is_tunnel());
+    let Answer::Final { head, end } = soon(exchange.answer()).await.unwrap() else {
+        panic!("no final head");
+    };
+    assert_eq!((head.status(), end), (Some(101), false));
+    assert!(exchange.is_tunnel());
+    exchange.send(b"ahoy", true).await.unwrap();
+    let mut back = String::new();
+    let mut stream = ByteStream::new(exchange);
+    soon(stream.read_to_string(&mut back)).await.unwrap();
+    assert_eq!(back, "ahoy");
+    assert!(!conduit.can_open(), "it is no HTTP any more");
+}
+
+#[tokio::test]
+async fn who_has_ended_writes_no_more() {
+    let origin = origin(Version::Http2, echo_bytes).await;
+    let conduit = client(origin, Version::Http2).await;
+    let head = Head::request("CONNECT", "mesh.tcp:0", "").unwrap();
+    let mut stream = ByteStream::new(conduit.open(&head, false).unwrap());
+    stream.shutdown().await.unwrap();
+    let error = soon(stream.write(b"more")).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
 }

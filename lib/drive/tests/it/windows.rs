@@ -9,6 +9,7 @@ use std::{
 use mesh_drive::{
     conduit::{self, Request, Version},
     exchange::Chunk,
+    ping::Silent,
 };
 use mesh_http::head::Head;
 use tokio::{
@@ -24,13 +25,13 @@ const LARGE: usize = 24_000_000;
 /// With the first window alone, a round trip for each 64 KiB of it.
 const UNGROWN: Duration = Duration::from_millis(20 * (LARGE as u64 / 65_535));
 
-/// Carries bytes, each of them late.
-async fn late(mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>) {
+/// Carries bytes, each of them late by `delay`.
+async fn late(mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>, delay: Duration) {
     let (sender, receiver) = tokio::sync::mpsc::channel::<(Instant, Vec<u8>)>(100_000);
     let reading = async move {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(n @ 1..) = from.read(&mut buffer).await {
-            let due = Instant::now() + DELAY;
+            let due = Instant::now() + delay;
             sender.send((due, buffer[..n].to_vec())).await.unwrap();
         }
     };
@@ -50,13 +51,13 @@ async fn late(mut from: ReadHalf<DuplexStream>, mut to: WriteHalf<DuplexStream>)
 }
 
 /// Two ends of a long path.
-fn path() -> (DuplexStream, DuplexStream) {
+fn path(delay: Duration) -> (DuplexStream, DuplexStream) {
     const HELD: usize = 64 << 20;
     let (near, a) = tokio::io::duplex(HELD);
     let (b, far) = tokio::io::duplex(HELD);
     let ((a_read, a_write), (b_read, b_write)) = (tokio::io::split(a), tokio::io::split(b));
-    tokio::spawn(late(a_read, b_write));
-    tokio::spawn(late(b_read, a_write));
+    tokio::spawn(late(a_read, b_write, delay));
+    tokio::spawn(late(b_read, a_write, delay));
     (near, far)
 }
 
@@ -68,7 +69,7 @@ async fn large(request: Request) {
 
 #[tokio::test]
 async fn a_long_path_is_filled() {
-    let (near, far) = path();
+    let (near, far) = path(DELAY);
     let serve = |request| drop(tokio::spawn(large(request)));
     let (_, life) = conduit::serve(far, Version::Http2, limits(), serve);
     tokio::spawn(life);
@@ -92,17 +93,20 @@ async fn a_long_path_is_filled() {
     assert!(took < UNGROWN / 3, "{took:?}, {UNGROWN:?} without growth");
 }
 
+/// Says something again and again, and never so much that it has to wait.
 async fn endless(request: Request) {
     let head = Head::response(200).unwrap();
     request.exchange.send_head(&head, false).unwrap();
+    let mut pace = tokio::time::interval(DELAY / 2);
     while request.exchange.send(&[7; 100], false).await.is_ok() {
-        tokio::task::yield_now().await;
+        pace.tick().await;
     }
 }
 
 #[tokio::test]
 async fn a_peer_whose_bytes_come_is_alive_however_late_its_answers_are() {
-    let (near, far) = path();
+    let late = 20 * DELAY;
+    let (near, far) = path(late);
     let serve = |request| drop(tokio::spawn(endless(request)));
     let (_, life) = conduit::serve(far, Version::Http2, limits(), serve);
     tokio::spawn(life);
@@ -112,14 +116,41 @@ async fn a_peer_whose_bytes_come_is_alive_however_late_its_answers_are() {
     soon(exchange.answer()).await.unwrap();
     let reading = async {
         let start = Instant::now();
-        while start.elapsed() < 20 * DELAY {
+        while start.elapsed() < 6 * late {
             soon(exchange.chunk()).await.unwrap();
         }
     };
     tokio::select! {
         () = reading => {}
-        () = client.silence(Duration::from_millis(1), 2 * DELAY - DELAY / 2) => {
+        // An answer takes twice as long.
+        () = client.silence(Duration::from_millis(1), late) => {
             panic!("taken for dead while bytes come");
         }
     }
+}
+
+#[tokio::test]
+async fn r1_a_peer_is_silent_when_nothing_of_it_comes_and_not_before() {
+    let within = Duration::from_millis(50);
+    let (near, far) = path(DELAY);
+    let (_, peer) = conduit::serve(far, Version::Http2, limits(), |_| ());
+    let (freeze, frozen) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let mut peer = std::pin::pin!(peer);
+        tokio::select! {
+            _ = &mut peer => {}
+            _ = frozen => std::future::pending().await,
+        }
+    });
+    let (client, life) = conduit::connect(near, Version::Http2, limits());
+    tokio::spawn(life);
+    for _ in 0..3 {
+        let start = Instant::now();
+        soon(client.ping(20 * within)).await.unwrap();
+        assert!(start.elapsed() >= 2 * DELAY);
+    }
+    let written = client.written();
+    freeze.send(()).unwrap();
+    assert_eq!(soon(client.ping(within)).await, Err(Silent));
+    assert!(client.written() > written, "it was asked");
 }

@@ -98,7 +98,7 @@ fn whole(status: httparse::Result<usize>, input: &[u8], first_line: Fault) -> Re
         Ok(_) => Err(first_line),
         Err(httparse::Error::HeaderName | httparse::Error::HeaderValue) => Err(Fault::FieldLine),
         Err(httparse::Error::NewLine) => Err(Fault::LineEnd),
-        Err(httparse::Error::TooManyHeaders) => Err(Fault::FieldsTooLarge),
+        Err(httparse::Error::TooManyHeaders) => Err(Fault::TooManyFields),
         Err(httparse::Error::Version) => Err(Fault::Version),
         Err(httparse::Error::Status | httparse::Error::Token) => Err(first_line),
     }
@@ -154,7 +154,9 @@ fn fields(
     if gathered.names > 0 {
         remove_named(lines, head);
     }
-    if let Some(upgrade) = upgrade.filter(|value| gathered.upgrade && is_upgrade(value)) {
+    // A request of HTTP/1.0 asks for nothing (RFC 9110 §7.8).
+    let counts = gathered.upgrade && (http11 || !is_request);
+    if let Some(upgrade) = upgrade.filter(|value| counts && is_upgrade(value)) {
         head.set_upgrade(Some(upgrade)).map_err(fault_of)?;
     }
     gathered.meta(http11, head)

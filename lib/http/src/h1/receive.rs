@@ -96,6 +96,7 @@ impl Connection {
             head_only: head.method() == b"HEAD",
             connect,
             upgrade: head.upgrade().is_some(),
+            early: false,
             http11: meta.http11,
             keep_alive: meta.keep_alive,
             expects: head.expects_continue() && meta.http11 && !done,

@@ -75,7 +75,10 @@ impl Scan {
         // The first line is one more.
         let too_many = self.lines > limits.head_lines.min(MAX_LINES) + 1;
         let too_long = self.lines > 0 && len - self.fields > limits.head_bytes;
-        if too_many || too_long {
+        if too_many {
+            return Err(Fault::TooManyFields);
+        }
+        if too_long {
             return Err(Fault::FieldsTooLarge);
         }
         Ok(())
@@ -125,6 +128,6 @@ mod tests {
         assert_eq!(find(&long), Err(Fault::FieldsTooLarge));
         let lines = |n: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(n));
         assert!(find(lines(100).as_bytes()).unwrap().is_some());
-        assert_eq!(find(lines(101).as_bytes()), Err(Fault::FieldsTooLarge));
+        assert_eq!(find(lines(101).as_bytes()), Err(Fault::TooManyFields));
     }
 }

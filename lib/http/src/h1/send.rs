@@ -46,6 +46,7 @@ impl Connection {
             head_only: head.method() == b"HEAD",
             connect,
             upgrade: head.upgrade().is_some(),
+            early: false,
             http11: true,
             keep_alive: true,
             expects: head.expects_continue(),
@@ -140,7 +141,7 @@ impl Connection {
         // A client that still waits for a 100 may send the body or not: what it
         // sends next could not be told apart (RFC 9110 §10.1.1).
         let desync = unread && (self.exchange.expects || done);
-        if desync || self.no_more || framing == Framing::UntilClose {
+        if desync || self.is_behind_refusal() || self.no_more || framing == Framing::UntilClose {
             self.exchange.keep_alive = false;
         }
         let persistence = match (self.exchange.keep_alive, self.exchange.http11) {
@@ -285,6 +286,13 @@ impl Connection {
         };
         self.sending = Sending::Body(Framing::Length(left));
         Ok(())
+    }
+
+    /// What came behind a request for a tunnel that there will not be is of another
+    /// protocol, or might be: it is not taken for a request. Behind a CONNECT that
+    /// also goes for what is still on its way.
+    const fn is_behind_refusal(&self) -> bool {
+        self.exchange.connect || (self.exchange.upgrade && self.exchange.early)
     }
 
     /// A client's request to upgrade is out and not answered.

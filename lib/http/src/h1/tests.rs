@@ -349,7 +349,7 @@ fn h9_too_much_of_a_head() {
         "GET / HTTP/1.1\r\nhost: a\r\n{}\r\n",
         "x: y\r\n".repeat(100)
     );
-    refused(&lines, Fault::FieldsTooLarge, "431");
+    refused(&lines, Fault::TooManyFields, "431");
 }
 
 #[test]
@@ -488,6 +488,12 @@ fn h12_a_websocket_turns_the_connection_into_bytes() {
     assert_eq!(server.core.next_deadline(), None);
     server.written();
     server.send("bye", true).unwrap();
+    assert!(!server.core.output(server.now).is_empty());
+    assert_eq!(
+        server.core.next_deadline(),
+        None,
+        "nor is its last word due"
+    );
     assert_eq!(server.written(), "bye");
     assert!(server.core.wants_shutdown() && !server.core.is_over());
     assert_eq!(
@@ -510,6 +516,35 @@ fn h12_no_h2c_and_no_tunnel_that_was_refused() {
     assert_eq!(server.feed(upgrade), [Seen::Head(true)]);
     server.answer(400, &[], true).unwrap();
     assert_eq!(server.feed(GET), [Seen::Head(true)]);
+}
+
+#[test]
+fn h12_what_came_early_behind_an_upgrade_that_is_declined_is_no_request() {
+    let upgrade = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+    let mut server = Peer::server();
+    assert_eq!(server.feed(format!("{upgrade}{GET}")), [Seen::Head(true)]);
+    server.answer(200, &[], true).unwrap();
+    assert!(server.written().contains("connection: close\r\n"));
+    assert_eq!(server.feed(""), [Seen::Closed(Fault::Finished)]);
+    assert_eq!(server.feed(GET), []);
+    // HTTP/1.0 does not ask (RFC 9110 §7.8), so that this is a request like any other.
+    let old = upgrade.replace("HTTP/1.1", "HTTP/1.0");
+    let old = old.replace("connection: upgrade", "connection: keep-alive, upgrade");
+    let mut server = Peer::server();
+    assert_eq!(server.feed(format!("{old}{GET}")), [Seen::Head(true)]);
+    assert_eq!(server.head.upgrade(), None);
+    server.answer(200, &[], true).unwrap();
+    assert_eq!(server.feed(""), [Seen::Head(true)]);
+}
+
+#[test]
+fn h12_nothing_is_taken_for_a_request_behind_a_connect_that_is_refused() {
+    let mut server = Peer::server();
+    server.feed("CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n");
+    server.answer(403, &[], true).unwrap();
+    assert!(server.written().contains("connection: close\r\n"));
+    assert_eq!(server.feed(GET), [Seen::Closed(Fault::Finished)]);
+    assert!(server.core.wants_shutdown());
 }
 
 #[test]

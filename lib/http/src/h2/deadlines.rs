@@ -9,6 +9,7 @@ use super::{
 use crate::{
     event::Role,
     fault::{Code, Fault, ResetReason},
+    limits::Bound,
 };
 
 impl Connection {
@@ -90,15 +91,17 @@ impl Connection {
             let unread = !reads && since >= limits.write_time;
             let due = stream.remaining.is_some() && stream.receiving == Receiving::Body;
             let unsent = due && stream.receive_window > 0 && since >= limits.body_time;
-            unread || (unsent && self.role == Role::Server)
+            let unsent = unsent && self.role == Role::Server;
+            let unread = unread.then_some(Bound::WriteTime);
+            unread.or_else(|| unsent.then_some(Bound::BodyTime))
         };
-        let still: Vec<u32> = self
+        let still: Vec<(u32, Bound)> = self
             .streams
             .iter()
-            .filter(|s| stands_still(s))
-            .map(|s| s.id)
+            .filter_map(|stream| Some((stream.id, stands_still(stream)?)))
             .collect();
-        for id in still {
+        for (id, bound) in still {
+            limits.struck.count(bound);
             self.reset_stream(id, Code::Cancel, now);
             self.resets.push_back((id, ResetReason::Timeout));
         }

@@ -25,6 +25,7 @@ pub(crate) struct Builder<'a> {
     weight: usize,
     max_lines: usize,
     max_weight: usize,
+    max_target: usize,
     /// Pseudo-headers are over.
     regular: bool,
     cookies: bool,
@@ -46,6 +47,7 @@ impl<'a> Builder<'a> {
             weight: 0,
             max_lines: limits.head_lines,
             max_weight: limits.head_bytes,
+            max_target: limits.target_bytes,
             regular: false,
             cookies: false,
             host: None,
@@ -146,7 +148,9 @@ impl<'a> Builder<'a> {
             self.lines += 1;
         }
         self.weight = self.weight.saturating_add(bytes).saturating_add(32);
-        if self.lines > self.max_lines || self.weight > self.max_weight {
+        if self.lines > self.max_lines {
+            self.refuse(ResetReason::TooManyFields);
+        } else if self.weight > self.max_weight {
             self.refuse(ResetReason::FieldsTooLarge);
         }
     }
@@ -190,7 +194,11 @@ impl<'a> Builder<'a> {
 
     fn request_pseudo(&mut self, id: NameId, span: Span) -> bool {
         let (head, value) = (&*self.head, self.head.bytes(span));
+        let is_too_long = value.len() > self.max_target;
         match id {
+            NameId::PATH | NameId::AUTHORITY if is_too_long => {
+                self.refuse(ResetReason::TargetTooLong);
+            }
             NameId::METHOD if head.method().is_empty() && syntax::is_token(value) => {
                 self.head.set_method_span(span);
             }

@@ -237,6 +237,9 @@ impl Connection {
         reason: ResetReason,
         now: Instant,
     ) -> Result<Outcome<'a>, Fault> {
+        if let Some(bound) = reason.bound() {
+            self.limits.struck.count(bound);
+        }
         self.spend(Flood::Resets, now)?;
         let known = self.streams.get(id).is_some();
         self.reset_stream(id, reason.code(), now);

@@ -70,7 +70,7 @@ impl Connection {
                     return Err(Fault::Setting);
                 }
                 ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(Fault::Setting),
-                ENABLE_CONNECT_PROTOCOL => self.peer.connect_protocol = value == 1,
+                ENABLE_CONNECT_PROTOCOL => self.peer.connect_protocol = Some(value == 1),
                 // The others do not concern what we send.
                 _ => {}
             }
@@ -78,6 +78,7 @@ impl Connection {
         if let Some(window) = window {
             self.resize_send_windows(window)?;
         }
+        self.peer.connect_protocol.get_or_insert(false);
         frame::settings_ack(&mut self.control);
         self.check_control()
     }

@@ -13,7 +13,12 @@ use crate::{
     event::{Event, Role, StreamId},
     fault::{Fault, Flood, ResetReason},
     head::Head,
+    limits::Bound,
 };
+
+/// A block that is so many times as long as a head may be ends the connection; up to
+/// there its message is told that it is too large.
+const TOLD: usize = 2;
 
 impl Connection {
     pub(super) fn headers<'a>(
@@ -49,7 +54,8 @@ impl Connection {
         head: &mut Head,
     ) -> Result<Outcome<'a>, Fault> {
         let limits = &self.limits;
-        let (most_frames, most_bytes) = (limits.header_block_frames, limits.head_bytes);
+        let most_frames = limits.header_block_frames;
+        let most_bytes = limits.head_bytes.saturating_mul(TOLD);
         let Some(block) = &mut self.block else {
             return Err(Fault::Continuation);
         };
@@ -134,6 +140,7 @@ impl Connection {
             return Ok(Outcome::Nothing);
         }
         if self.streams.len() >= self.limits.streams as usize {
+            self.limits.struck.count(Bound::Streams);
             return self.refuse_stream(id, ResetReason::Refused, now);
         }
         if let Err(reason) = message.and_then(|()| check_length(head, end)) {
@@ -186,11 +193,14 @@ impl Connection {
         reason: ResetReason,
         now: Instant,
     ) -> Result<Outcome<'a>, Fault> {
-        if reason != ResetReason::FieldsTooLarge {
+        let Some(status) = reason.status() else {
             return self.refuse_stream(id, reason, now);
+        };
+        if let Some(bound) = reason.bound() {
+            self.limits.struck.count(bound);
         }
         self.spend(Flood::Resets, now)?;
-        if let Ok(answer) = Head::response(431) {
+        if let Ok(answer) = Head::response(status) {
             self.write_head(id, &answer, true);
         }
         if !end {
@@ -232,7 +242,7 @@ impl Connection {
         let status = head.status().unwrap_or_default();
         // A CONNECT that is refused is an answer like any other.
         stream.tunnel &= (200..300).contains(&status);
-        let bodiless = stream.head_only || matches!(status, 204 | 304);
+        let bodiless = stream.head_only || (matches!(status, 204 | 304) && !stream.tunnel);
         stream.remaining = match head.content_length() {
             _ if bodiless => Some(0),
             _ if stream.tunnel => None,

@@ -57,10 +57,15 @@ impl Connection {
         let (authority, path) = (head.authority().is_some(), !head.path().is_empty());
         match (head.is_connect(), head.protocol().is_some()) {
             (true, false) => authority && !end,
-            (true, true) => authority && path && !end && self.peer.connect_protocol,
+            (true, true) => authority && path && !end && self.takes_protocols() == Some(true),
             (false, false) => !head.method().is_empty() && path && head.upgrade().is_none(),
             (false, true) => false,
         }
+    }
+
+    /// Whether the peer takes extended CONNECTs; none until it has said anything.
+    pub(crate) const fn takes_protocols(&self) -> Option<bool> {
+        self.peer.connect_protocol
     }
 
     /// Sends an answer's head, informational or final.
@@ -85,7 +90,7 @@ impl Connection {
         let final_answer = !head.is_informational();
         // A CONNECT that is refused is an answer like any other.
         stream.tunnel &= !final_answer || (200..300).contains(&status);
-        let bodiless = stream.head_only || matches!(status, 204 | 304);
+        let bodiless = stream.head_only || (matches!(status, 204 | 304) && !stream.tunnel);
         let end = final_answer && (end || bodiless);
         if final_answer {
             stream.sending = Sending::Body;

@@ -1,3 +1,5 @@
+mod limits;
+
 use std::time::Duration;
 
 use super::{
@@ -632,7 +634,7 @@ fn h14_continuation_flood() {
                 .block
                 .as_ref()
                 .map_or(0, |block| block.bytes.len());
-            assert!(bytes <= 64 * 1024);
+            assert!(bytes <= 2 * Limits::default().head_bytes);
             seen == [Seen::Closed(Fault::Flood(Flood::HeaderBlock))]
         });
         assert!(closed.unwrap() <= 32);
@@ -960,6 +962,7 @@ fn h12_extended_connect_needs_the_servers_word() {
         Err(Misuse::Head)
     );
     client.feed(settings(&[(8, 1)]));
+    assert_eq!(client.core.takes_protocols(), Some(true));
     client.core.open(client.now, &head, false).unwrap();
     let bytes = client.core.output(client.now).to_vec();
     let mut server = Peer::server();
@@ -971,6 +974,32 @@ fn h12_extended_connect_needs_the_servers_word() {
     assert_eq!(server.feed(data(1, 0, 20)), [Seen::Data(1, 20, false)]);
     assert_eq!(server.feed(data(1, END, 20)), [Seen::Data(1, 20, true)]);
     assert_eq!(server.core.streams(), 0);
+}
+
+#[test]
+fn h12_a_server_that_does_not_mention_extended_connect_takes_none() {
+    let limits = Arc::new(Limits::default());
+    let silent = Connection::new(Role::Client, limits, Instant::now());
+    assert_eq!(silent.takes_protocols(), None);
+    assert_eq!(Peer::client(0).core.takes_protocols(), Some(false));
+}
+
+#[test]
+fn h12_a_tunnel_is_one_whatever_success_is_called() {
+    let (mut client, mut server) = (Peer::client(0), Peer::server());
+    let head = Head::request("CONNECT", "web:80", "").unwrap();
+    client.core.open(client.now, &head, false).unwrap();
+    let bytes = client.core.output(client.now).to_vec();
+    assert_eq!(server.feed(bytes), [Seen::Head(1, false)]);
+    let agreed = Head::response(204).unwrap();
+    let sent = server
+        .core
+        .send_head(server.now, StreamId(1), &agreed, false);
+    assert_eq!(sent, Ok(()));
+    server.send(1, 3, false);
+    let bytes = server.core.output(server.now).to_vec();
+    let seen = client.feed(bytes);
+    assert_eq!(seen, [Seen::Head(1, false), Seen::Data(1, 3, false)]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::{
     frame::{self, MAX_WINDOW},
     stream::Receiving,
 };
-use crate::event::StreamId;
+use crate::{event::StreamId, limits::Bound};
 
 impl Connection {
     /// `n` bytes of a stream's data are no longer held by anybody.
@@ -44,7 +44,15 @@ impl Connection {
 
     pub(super) fn announce_connection_credit(&mut self) {
         let worth = self.credit > 0 && self.credit >= self.window / 2;
-        if worth && self.unconsumed <= self.limits.connection_unconsumed {
+        if !worth {
+            return;
+        }
+        let has_to_stop = self.unconsumed > self.limits.connection_unconsumed;
+        if has_to_stop && !self.is_stopped {
+            self.limits.struck.count(Bound::ConnectionUnconsumed);
+        }
+        self.is_stopped = has_to_stop;
+        if !has_to_stop {
             self.receive_window += i64::from(self.credit);
             frame::window_update(0, self.credit, &mut self.control);
             self.credit = 0;

@@ -27,6 +27,17 @@ fn removal_takes_every_field_of_the_name() {
 }
 
 #[test]
+fn what_was_added_can_be_taken_off_again() {
+    let mut head = head();
+    head.push(b"content-length", b"5").unwrap();
+    head.truncate(3);
+    assert_eq!((head.len(), head.content_length()), (3, None));
+    head.truncate(7);
+    assert_eq!(head.get_single(b"x"), Some(&b"1"[..]));
+    assert_eq!(head.get_single(b"accept"), None, "there are two");
+}
+
+#[test]
 fn a_cleared_head_is_empty_and_keeps_its_arena() {
     let mut head = head();
     let room = head.arena.capacity();

@@ -8,6 +8,13 @@
 use super::{Head, Invalid};
 
 impl Head {
+    /// Whether a request asks for its stream to become bytes of another protocol:
+    /// a CONNECT, plain or extended, or an upgrade.
+    #[must_use]
+    pub fn asks_for_tunnel(&self) -> bool {
+        self.upgrade.is_some() || self.is_connect()
+    }
+
     /// Makes a request to upgrade an extended CONNECT. Others stay as they are.
     ///
     /// # Errors

@@ -126,13 +126,17 @@ pub(crate) fn try_get(shared: &Shared, cluster: &str, url: &str) -> Result<Strin
         .map_err(|error| format!("{error:#}"))
 }
 
-/// The WAN address of the application in `cluster`.
+/// The WAN address of the application in `cluster`, which answers there: kube-proxy
+/// hears of Services and endpoints after those who asked for them.
 pub(crate) fn load_balancer(shared: &Shared, cluster: &str) -> String {
-    let cluster = shared.cluster(cluster);
+    let there = shared.cluster(cluster);
     let mut address = String::new();
-    eventually("the Service has an address", cluster, || {
-        address = address_of(cluster, "outside");
+    eventually("the Service has an address", there, || {
+        address = address_of(there, "outside");
         !address.is_empty()
+    });
+    eventually("the Service answers in its cluster", there, || {
+        try_get(shared, cluster, &format!("http://{address}:4143")).is_ok()
     });
     address
 }

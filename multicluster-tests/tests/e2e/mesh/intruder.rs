@@ -3,29 +3,29 @@
 
 use std::{fs::File, net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use http::{Request, Response, Version};
 use mesh_core::{
     destination::{Destination, Endpoint},
     endpoint::EndpointId,
     link::Link,
 };
 use mesh_dataplane::{
-    H2Stream,
+    TunnelStream,
     clock::ClockConfig,
     control::{ControlPlane, WorkloadConfig},
     health::IdentityHealth,
     links::watch_links,
     message::Body,
-    peer::{Peer, PeerAddress, PeerConnection, Peers},
+    peer::{self, Peer, PeerAddress, PeerConnection, Peers},
     tunnel::{Target, Tunnels},
 };
+use mesh_http::head::Head;
 use mesh_lab::network::node_namespace;
 use mesh_proto::{
     convert::{destination_from_proto, socket_addr_to_proto},
     v1::{DestinationRequest, Workload, discovery_client::DiscoveryClient},
 };
 use mesh_tls::Tls;
-use mesh_wire::mesh1::{self, Carried};
+use mesh_wire::mesh1::{Carried, Reason};
 use nix::sched::{CloneFlags, setns};
 use tokio::{io::AsyncReadExt as _, time::timeout};
 use tokio_util::task::TaskTracker;
@@ -149,7 +149,7 @@ impl Intruder {
 
     /// What east's gateway says to a tunnel to `id`: nothing if it lets it
     /// through to a server that waits for us to speak.
-    pub(super) async fn knock(&self, id: EndpointId) -> Result<H2Stream, std::io::Error> {
+    pub(super) async fn knock(&self, id: EndpointId) -> Result<TunnelStream, std::io::Error> {
         knock(self.tls(), &self.link, Target::Endpoint(id)).await
     }
 
@@ -170,7 +170,7 @@ impl Intruder {
 }
 
 /// Opens a tunnel as `tls`; an error is what the gateway said or did.
-pub(super) async fn knock(tls: &Tls, link: &Link, target: Target) -> std::io::Result<H2Stream> {
+pub(super) async fn knock(tls: &Tls, link: &Link, target: Target) -> std::io::Result<TunnelStream> {
     let resolver = mesh_dataplane::resolve::Resolver::from_system().expect("a resolver");
     let mut tunnel = Tunnels::new(tls.clone(), resolver)
         .open(link, target)
@@ -184,18 +184,10 @@ pub(super) async fn knock(tls: &Tls, link: &Link, target: Target) -> std::io::Re
     }
 }
 
-/// A request without a body, as a sidecar sends it.
-pub(super) fn request() -> Request<Body> {
-    Request::get("http://web/")
-        .version(Version::HTTP_2)
-        .header(mesh1::PROTO, Carried::Http1.header())
-        .body(Body::empty())
-        .expect("a request")
-}
-
-/// Status and reason of an answer.
-pub(super) fn told<B>(answer: &Response<B>) -> (u16, Option<&str>) {
-    let reason = answer.headers().get(mesh1::ERROR);
-    let reason = reason.and_then(|value| value.to_str().ok());
-    (answer.status().as_u16(), reason)
+/// Status and reason of the answer to a request for `port`.
+pub(super) async fn ask(peer: &PeerConnection, port: u16) -> (u16, Option<Reason>) {
+    let mut head = Head::request("GET", "web", "/").expect("a request");
+    let asking = peer.request(port, Carried::Http1, &mut head, Body::empty());
+    let answer = asking.await.expect("an answer");
+    (answer.status(), peer::reason(&answer.head))
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use mesh_lab::cluster::Cluster;
+use mesh_wire::mesh1::Reason;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     time::timeout,
@@ -14,7 +15,7 @@ use tokio::{
 
 use super::{
     installed::{EAST, WEST, client, linked, mesh, rolled_out},
-    intruder::{cluster_ip, intrude, request, told},
+    intruder::{ask, cluster_ip, intrude},
 };
 use crate::shared::{Shared, eventually};
 
@@ -171,11 +172,11 @@ fn watch_it_end(shared: &Shared, go: &mpsc::Sender<()>) {
         let ended = async { while let Ok(1..) = stream.read(&mut heard).await {} };
         timeout(SOON, ended).await.expect("the stream is closed");
         loop {
-            let answer = peer.request(8080, request()).await.expect("an answer");
-            if told(&answer) == (403, Some("not-allowed")) {
+            let told = ask(&peer, 8080).await;
+            if told == (403, Some(Reason::NotAllowed)) {
                 break;
             }
-            assert!(start.elapsed() < SOON, "{:?}", told(&answer));
+            assert!(start.elapsed() < SOON, "{told:?}");
         }
         println!("withdrawn after {:?}", start.elapsed());
     });

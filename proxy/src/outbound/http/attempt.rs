@@ -7,24 +7,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response, Uri, Version, request::Parts, uri::Authority};
+use http::{Request, request::Parts, uri::Authority};
 use mesh_dataplane::{
-    message::{self, Body, Incoming},
-    peer::Peer,
+    message::{Body, Incoming, Response, Unanswered, convert, upgrade, without_ours},
+    peer::{self, PeerConnection},
 };
-use mesh_wire::{
-    forward::{strip_hop_by_hop, strip_mesh},
-    mesh1::Reason,
+use mesh_drive::exchange::Broken;
+use mesh_http::{
+    fault::Code,
+    head::{Head, Invalid},
 };
+use mesh_wire::mesh1::Reason;
 use tracing::debug;
 
-use super::super::{
-    Outbound, Way,
-    balancer::EndpointState,
-    route::{Changes, Sending},
+use super::{
+    super::{
+        Outbound, Way,
+        balancer::EndpointState,
+        route::{Changes, Sending},
+    },
+    head::Asking,
 };
 use crate::{
-    body::{answer as our_answer, clone_head},
+    body::{answer as our_answer, no_protocols},
     plain,
 };
 
@@ -38,63 +43,104 @@ pub(super) enum Failed {
         why: String,
     },
     /// Somebody may have, and the endpoint is marked for it.
-    Received(&'static str),
+    Received {
+        /// For the application.
+        message: &'static str,
+        /// The server has reset its stream.
+        reset: Option<Code>,
+    },
 }
 
 /// Sends the request to one endpoint.
 pub(super) async fn send(
     outbound: &Arc<Outbound>,
     sending: &Sending<'_>,
-    head: &Parts,
+    asking: &mut Asking,
     body: Body,
-) -> Result<Response<Body>, Failed> {
+) -> Result<Response, Failed> {
     let attempt = Attempt {
         outbound,
         endpoint: &sending.endpoint,
     };
-    let _pending = sending.endpoint.pending();
-    let request = outgoing(sending, head, body);
-    let (response, latency) = match outbound.peer(sending.endpoint.endpoint()) {
+    let pending = sending.endpoint.pending();
+    let (mut response, latency) = match changed(sending, asking) {
+        None => attempt.send(asking, body).await?,
         // Rare, and large.
-        Way::Plain(address) => Box::pin(attempt.plain(address, request)).await?,
-        Way::Mesh(peer) => attempt.mesh(peer, request).await?,
+        Some(Ok(mut changed)) => Box::pin(attempt.send(&mut changed, body)).await?,
+        Some(Err(_)) => return Err(attempt.broken("the request cannot be sent")),
     };
     if let Some(reason) = attempt.refusal(&response) {
         return attempt.refused(reason);
     }
+    without_ours(&mut response.head);
     sending.endpoint.answered(latency, Instant::now());
-    Ok(incoming(response))
+    Ok(response.map(|body| match body {
+        // It is under way for as long as it lasts.
+        Body::Tunnel(tunnel) => Body::Tunnel(tunnel.telling(move |_| drop(pending))),
+        other => other,
+    }))
 }
 
 /// The request with what its rule changes, under the name that its Service has
-/// where it goes.
-fn outgoing(sending: &Sending<'_>, head: &Parts, body: Body) -> Request<Body> {
-    let mut request = clone_head(head).map(|()| body);
-    if let Some(changes) = &sending.changes {
-        changes.apply(&mut request);
-    }
+/// where it goes; none if that is the request as it is.
+fn changed(sending: &Sending<'_>, asking: &Asking) -> Option<Result<Asking, Invalid>> {
     // What a route says of the authority comes before the name that a mirror's
     // Service has at home.
     let of_route = sending.changes.as_ref().and_then(Changes::authority);
     let of_endpoint = sending.endpoint.endpoint().authority.as_deref();
-    if let Some(authority) = of_route.map(Authority::as_str).or(of_endpoint) {
-        set_authority(&mut request, authority);
+    let authority = of_route.map(Authority::as_str).or(of_endpoint);
+    let mut head = match &sending.changes {
+        None if authority.is_none() => return None,
+        None => asking.head.clone(),
+        // It was looked at when the rule was found.
+        Some(changes) => match asking.parts().map(|parts| applied(changes, asking, parts)) {
+            Some(Ok(head)) => head,
+            Some(Err(invalid)) => return Some(Err(invalid)),
+            None => return Some(Err(Invalid::Path)),
+        },
+    };
+    // A plain CONNECT's is what the application is to connect to.
+    let is_name = !head.is_connect() || head.protocol().is_some();
+    if let Some(authority) = authority.filter(|_| is_name) {
+        // One that is none leaves the request's own.
+        let _ = head.set_authority(authority.as_bytes());
     }
-    request
+    let changed = Asking::prepared(head, asking.version);
+    Some(changed.map(|changed| changed.of(asking.client.as_ref())))
 }
 
-/// The answer without what concerned the connection to the endpoint.
-fn incoming(response: Response<Incoming>) -> Response<Body> {
-    let (mut head, body) = response.into_parts();
-    strip_hop_by_hop(&mut head.headers);
-    strip_mesh(&mut head.headers);
-    head.version = Version::HTTP_11;
-    Response::from_parts(head, Body::Incoming(body))
+fn applied(changes: &Changes<'_>, asking: &Asking, parts: &Parts) -> Result<Head, Invalid> {
+    let mut request = Request::new(());
+    request.method_mut().clone_from(&parts.method);
+    request.uri_mut().clone_from(&parts.uri);
+    request.headers_mut().clone_from(&parts.headers);
+    changes.apply(&mut request);
+    convert::head_like(&asking.head, &request.into_parts().0)
+}
+
+/// Asks for a tunnel, an upgrade in the form in which it travels.
+async fn tunnel(
+    connection: &PeerConnection,
+    port: u16,
+    asking: &Asking,
+    body: Body,
+) -> Result<Response<Incoming>, Unanswered> {
+    let mut head = asking.head.clone();
+    upgrade::wrap(&mut head).map_err(|_| Unanswered::at_fault())?;
+    // One that ends before takes no stream either.
+    let _ = connection.takes_protocols().await;
+    let asked = connection.ask(port, asking.carried(), &mut head, body)?;
+    let mut response = asked.telling(asking.client.clone()).answer().await?;
+    if let Some(wished) = asking.head.upgrade() {
+        let unwrapped = upgrade::unwrap_answer(&mut response.head, wished);
+        unwrapped.map_err(|_| Unanswered::at_fault())?;
+    }
+    Ok(response)
 }
 
 /// An answer, and how long it took once the way was open: latency is the
 /// endpoint's.
-type Timed = (Response<Incoming>, Duration);
+type Timed = (Response, Duration);
 
 /// One endpoint's turn.
 struct Attempt<'a> {
@@ -103,60 +149,88 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    async fn send(&self, asking: &mut Asking, body: Body) -> Result<Timed, Failed> {
+        if let Some(connection) = self.outbound.kept(self.endpoint, Instant::now()) {
+            return self.mesh(&connection, asking, body).await;
+        }
+        match self.outbound.way(self.endpoint.endpoint()) {
+            // Rare, and large.
+            Way::Plain(address) => Box::pin(self.plain(address, asking, body)).await,
+            Way::Mesh(peer) => {
+                let connected = self.outbound.connect(self.endpoint, peer);
+                match Box::pin(connected).await {
+                    Ok(connection) => self.mesh(&connection, asking, body).await,
+                    Err(error) => Err(Failed::Unsent {
+                        body: Some(body),
+                        why: error.told(),
+                    }),
+                }
+            }
+        }
+    }
+
     async fn plain(
         &self,
         address: SocketAddr,
-        mut request: Request<Body>,
+        asking: &Asking,
+        body: Body,
     ) -> Result<Timed, Failed> {
-        strip_mesh(request.headers_mut());
         let start = Instant::now();
-        let sent = self.outbound.plain.request(address, request).await;
-        let response = sent.map_err(|error| {
-            debug!(%address, %error, "endpoint");
-            match error {
-                plain::Error::Connect(_, body) => self.unsent("unreachable", Some(*body)),
-                plain::Error::Broken(_) => self.broken("the endpoint broke off"),
+        let clients = &self.outbound.plain;
+        let (to, client) = ((address, asking.version), asking.client.as_ref());
+        let sent = clients.request(to, &asking.head, body, client);
+        let response = match sent.await {
+            Ok(response) => response.map(Incoming::into_body),
+            Err(error) => {
+                debug!(%address, %error, "endpoint");
+                match error {
+                    plain::Error::Connect(_, body) => {
+                        return Err(self.unsent("unreachable", Some(*body)));
+                    }
+                    plain::Error::Broken(why) => return Err(self.broken_by(why)),
+                    plain::Error::NoProtocols => no_protocols(),
+                }
             }
-        })?;
+        };
         Ok((response, start.elapsed()))
     }
 
-    async fn mesh(&self, peer: Peer, request: Request<Body>) -> Result<Timed, Failed> {
-        let (parts, body) = request.into_parts();
-        let Ok(head) = message::head(&parts) else {
-            return Err(self.broken("the request cannot be sent"));
-        };
-        drop(parts);
-        let connection = match self.outbound.connect(self.endpoint, peer).await {
-            Ok(connection) => connection,
-            Err(error) => {
-                return Err(Failed::Unsent {
-                    body: Some(body),
-                    why: error.told(),
-                });
-            }
-        };
+    async fn mesh(
+        &self,
+        connection: &PeerConnection,
+        asking: &mut Asking,
+        body: Body,
+    ) -> Result<Timed, Failed> {
         let start = Instant::now();
         let port = self.endpoint.endpoint().address.port();
-        let sent = connection.send(port, head, body).await;
-        let response = sent.map_err(|unanswered| {
+        let answer = if asking.head.asks_for_tunnel() {
+            // Rare, and large.
+            Box::pin(tunnel(connection, port, asking, body)).await
+        } else {
+            let carried = asking.carried();
+            match connection.ask(port, carried, &mut asking.head, body) {
+                Ok(asked) => asked.telling(asking.client.clone()).answer().await,
+                Err(unanswered) => Err(unanswered),
+            }
+        };
+        let response = answer.map_err(|unanswered| {
             debug!(?unanswered, "endpoint");
             match unanswered.unsent {
                 Some(body) => self.unsent("closed", Some(body)),
-                None => self.broken("the endpoint broke off"),
+                None => self.broken_by(unanswered.why),
             }
         })?;
-        Ok((response, start.elapsed()))
+        Ok((response.map(Incoming::into_body), start.elapsed()))
     }
 
     /// What the endpoint's sidecar says instead of its application.
-    fn refusal(&self, response: &Response<Incoming>) -> Option<Reason> {
+    fn refusal(&self, response: &Response) -> Option<Reason> {
         let is_meshed = self.endpoint.endpoint().mesh.is_some();
-        Reason::from_headers(response.headers()).filter(|_| is_meshed)
+        peer::reason(&response.head).filter(|_| is_meshed)
     }
 
     /// The peer's sidecar did not let the request through to its application.
-    fn refused(&self, reason: Reason) -> Result<Response<Body>, Failed> {
+    fn refused(&self, reason: Reason) -> Result<Response, Failed> {
         match reason {
             Reason::ConnectFailed
             | Reason::Overloaded
@@ -178,22 +252,23 @@ impl Attempt<'_> {
 
     fn broken(&self, message: &'static str) -> Failed {
         self.failed("broken");
-        Failed::Received(message)
+        let reset = None;
+        Failed::Received { message, reset }
+    }
+
+    /// The endpoint broke off. One that gives up a single stream is well otherwise.
+    fn broken_by(&self, why: Broken) -> Failed {
+        let message = "the endpoint broke off";
+        let Some(code) = Unanswered::reset(why) else {
+            return self.broken(message);
+        };
+        self.outbound.metrics.attempt_failed("reset");
+        let reset = Some(code);
+        Failed::Received { message, reset }
     }
 
     fn failed(&self, reason: &'static str) {
         self.outbound.metrics.attempt_failed(reason);
         self.endpoint.failed(Instant::now());
-    }
-}
-
-/// A mirror's requests carry the name of the remote Service.
-fn set_authority(request: &mut Request<Body>, authority: &str) {
-    let mut parts = request.uri().clone().into_parts();
-    if let Ok(authority) = authority.parse() {
-        parts.authority = Some(authority);
-        if let Ok(uri) = Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
     }
 }

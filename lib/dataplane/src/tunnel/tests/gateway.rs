@@ -1,4 +1,5 @@
-//! Gateways of east on loopback: they echo, and can be killed or frozen.
+//! Gateways of east on loopback: they echo, and can be killed or frozen. Their
+//! HTTP/2 is another implementation than the one under test.
 
 use std::{
     future::pending,
@@ -16,6 +17,7 @@ use http::Response;
 use mesh_core::link::{Gateway, Link};
 use mesh_testing::ca::{TestRoot, id};
 use mesh_tls::{ALPN_MESH, Tls};
+use mesh_wire::mesh1::{self, Reason};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -105,9 +107,12 @@ impl World {
         let tls = self.east.tls_trusting(GATEWAY, &[&self.west]);
         let counts = Arc::new(Counts::default());
         let (frozen, is_frozen) = watch::channel(false);
-        let serving = tokio::spawn(accept(listener, tls, counts.clone(), is_frozen));
+        let says = Says::default();
+        let accepting = accept(listener, tls, counts.clone(), says.clone(), is_frozen);
+        let serving = tokio::spawn(accepting);
         East {
             counts,
+            says,
             frozen,
             serving: serving.abort_handle(),
         }
@@ -122,8 +127,18 @@ struct Counts {
 
 pub(super) struct East {
     counts: Arc<Counts>,
+    says: Says,
     frozen: watch::Sender<bool>,
     serving: AbortHandle,
+}
+
+/// What the test wants of all connections of a gateway.
+#[derive(Clone, Default)]
+struct Says {
+    /// Said to clients that are there.
+    leave: watch::Sender<()>,
+    /// Why no tunnel is let through.
+    no: watch::Sender<Option<Reason>>,
 }
 
 impl East {
@@ -140,6 +155,16 @@ impl East {
         self.serving.abort();
     }
 
+    /// Tells all clients to go elsewhere; their tunnels go on.
+    pub(super) fn leave(&self) {
+        self.says.leave.send_replace(());
+    }
+
+    /// Lets no tunnel through from now on.
+    pub(super) fn refuse(&self, reason: Reason) {
+        self.says.no.send_replace(Some(reason));
+    }
+
     /// Connections stay, and nobody is there.
     pub(super) fn freeze(&self) {
         self.frozen.send_replace(true);
@@ -150,12 +175,13 @@ async fn accept(
     listener: TcpListener,
     tls: Tls,
     counts: Arc<Counts>,
+    says: Says,
     frozen: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let mut frozen = frozen.clone();
-        let mut serving = Box::pin(serve(tls.clone(), counts.clone(), stream));
+        let mut serving = Box::pin(serve(tls.clone(), counts.clone(), says.clone(), stream));
         connections.spawn(async move {
             tokio::select! {
                 () = &mut serving => {}
@@ -169,18 +195,43 @@ async fn until(frozen: &mut watch::Receiver<bool>) {
     let _ = frozen.wait_for(|frozen| *frozen).await;
 }
 
-async fn serve(tls: Tls, counts: Arc<Counts>, stream: TcpStream) {
+async fn serve(tls: Tls, counts: Arc<Counts>, says: Says, stream: TcpStream) {
     let Ok((session, _)) = tls.accept(stream, ALPN_MESH).await else {
         return;
     };
     let mut connection = h2::server::handshake(session).await.unwrap();
     counts.connections.fetch_add(1, Ordering::Relaxed);
-    let mut streams = JoinSet::new();
-    while let Some(Ok((request, respond))) = connection.accept().await {
+    let (mut streams, mut leave) = (JoinSet::new(), says.leave.subscribe());
+    loop {
+        let asked = tokio::select! {
+            asked = connection.accept() => asked,
+            Ok(()) = leave.changed() => {
+                connection.graceful_shutdown();
+                continue;
+            }
+        };
+        let Some(Ok((request, mut respond))) = asked else {
+            break;
+        };
         counts.streams.fetch_add(1, Ordering::Relaxed);
-        streams.spawn(echo(request.into_body(), respond));
+        let no = *says.no.borrow();
+        match no {
+            Some(reason) => drop(respond.send_response(refusal(reason), true)),
+            None => drop(streams.spawn(echo(request.into_body(), respond))),
+        }
     }
     counts.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+fn refusal(reason: Reason) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = reason.status();
+    let headers = response.headers_mut();
+    headers.insert(
+        mesh1::ERROR,
+        http::HeaderValue::from_static(reason.as_str()),
+    );
+    response
 }
 
 async fn echo(mut body: RecvStream, mut respond: SendResponse<Bytes>) {

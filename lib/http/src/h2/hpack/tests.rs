@@ -181,7 +181,7 @@ fn h9_a_101st_line() {
     let lines = |n: usize| [&bytes("828684")[..], &bytes("0001780179").repeat(n)].concat();
     assert!(read(&mut decoder, Kind::Request, &lines(100)).is_ok());
     let refused = read(&mut decoder, Kind::Request, &lines(101));
-    assert_eq!(refused, Err("fields_too_large".to_owned()));
+    assert_eq!(refused, Err("too_many_fields".to_owned()));
 }
 
 /// A block of literals.

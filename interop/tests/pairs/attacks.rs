@@ -1,0 +1,342 @@
+//! Clients that want to keep a sidecar busy, or full, for little: what they spend is
+//! measured beside what it costs, and what others notice of it.
+
+mod frames;
+mod idle;
+mod slow;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use h2::server;
+use http::Response;
+use mesh_core::destination::Protocol;
+use mesh_pair::{
+    namespace::{B, SERVICE, Side},
+    process::cpu_time,
+};
+use nix::time::{ClockId, clock_gettime};
+use tokio::task::spawn_local;
+
+use self::frames::{Attack, GOAWAY, floods, resets};
+use crate::{
+    http2::{Client, on_local},
+    origin::Origin,
+    place::{Place, open},
+    report::{Group, Report},
+    wire::Wire,
+};
+
+/// An HTTP/2 server, which B is attacked for past A, and A through the Service.
+const ATTACKED: u16 = 9000;
+/// An HTTP/1 server, for those who mean no harm.
+const HONEST: u16 = 9001;
+const THROUGH_A: u16 = 100;
+
+/// How long one attack goes on, again and again.
+const ATTACK: Duration = Duration::from_millis(250);
+const DEADLINE: Duration = Duration::from_secs(20);
+/// What an attack may cost for what its client spends.
+const AMPLIFICATION: u32 = 20;
+/// The kernel counts in hundredths of a second.
+const NOISE: Duration = Duration::from_millis(60);
+/// Requests that a server gets at one time of one sidecar, at most.
+const CONCURRENT: usize = 2000;
+/// An honest client notices nothing that is shorter: a sidecar that is sent a burst
+/// works it off in one go, and machines that test do other things besides.
+const NOTICED: Duration = Duration::from_millis(100);
+/// What an attack may leave behind, in bytes.
+const MEMORY: u64 = 64 << 20;
+
+fn place() -> Place {
+    let ports = [ATTACKED, HONEST].map(|port| {
+        let through_a = open(port + THROUGH_A, Protocol::Detect).at(port);
+        [open(port, Protocol::Detect), through_a]
+    });
+    Place::new(&ports.concat())
+}
+
+/// Requests that wait until their client gives up: how many, and most of them.
+#[derive(Clone, Default)]
+struct Held(Arc<[AtomicUsize; 2]>);
+
+impl Held {
+    /// Until that is dropped.
+    fn one(&self) -> Hold {
+        let now = self.0[0].fetch_add(1, Ordering::SeqCst) + 1;
+        self.0[1].fetch_max(now, Ordering::SeqCst);
+        Hold(self.clone())
+    }
+
+    fn most(&self) -> usize {
+        self.0[1].load(Ordering::SeqCst)
+    }
+}
+
+struct Hold(Held);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.0[0].fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A server of HTTP/2 that answers `/large` and `/small`, and nothing else, ever.
+fn server_of(place: &Place, held: &Held) -> Origin {
+    let (held, large) = (held.clone(), Bytes::from(vec![b'l'; 1 << 20]));
+    Origin::start(place, ATTACKED, move |socket| {
+        let (held, large) = (held.clone(), large.clone());
+        async move {
+            let mut connection = server::handshake(socket).await?;
+            while let Some(stream) = connection.accept().await {
+                let (request, mut respond) = stream?;
+                let body = match request.uri().path() {
+                    "/large" => Some(large.clone()),
+                    "/small" => Some(Bytes::from_static(b"small")),
+                    _ => None,
+                };
+                let hold = held.one();
+                spawn_local(async move {
+                    if let Some(body) = body {
+                        let mut sending = respond.send_response(Response::new(()), false)?;
+                        sending.send_data(body, true)?;
+                    }
+                    std::future::poll_fn(|cx| respond.poll_reset(cx)).await?;
+                    drop(hold);
+                    Ok::<_, h2::Error>(())
+                });
+            }
+            Ok(())
+        }
+    })
+}
+
+#[test]
+fn h13_h14_what_costs_little_to_send_costs_little_to_refuse() {
+    let mut place = place();
+    let held = Held::default();
+    let _origins = [server_of(&place, &held), Origin::http1(&place, HONEST)];
+    let mut report = Report::new(Group::Attacks);
+    for (way, side, attacked, honest) in [
+        ("B", Side::B, (B, ATTACKED), (B, HONEST)),
+        (
+            "A",
+            Side::A,
+            (SERVICE, ATTACKED + THROUGH_A),
+            (SERVICE, HONEST + THROUGH_A),
+        ),
+    ] {
+        let target = Target {
+            place: &place,
+            side,
+            attacked: attacked.into(),
+        };
+        let calm = late(&place, honest.into(), None);
+        let under_attack = late(
+            &place,
+            honest.into(),
+            Some(&mut || {
+                for attack in resets().iter().chain(&floods()) {
+                    report.case(format!("{way}: {}", attack.name), target.endures(attack));
+                }
+            }),
+        );
+        report.case(
+            format!("{way}: others wait no longer"),
+            compare(calm, under_attack),
+        );
+        let most = held.most();
+        let outcome = (most <= CONCURRENT)
+            .then_some(())
+            .with_context(|| format!("{most} requests at once"));
+        report.case(format!("{way}: the server is not flooded"), outcome);
+    }
+    report.finish(&mut place);
+}
+
+fn compare(calm: Result<Duration>, under_attack: Result<Duration>) -> Result<()> {
+    let (calm, under_attack) = (calm?, under_attack?);
+    println!("the 99th percentile is {calm:?}, under attack {under_attack:?}");
+    ensure!(
+        under_attack < NOTICED.max(calm * 2),
+        "{under_attack:?}, and {calm:?} before"
+    );
+    Ok(())
+}
+
+/// The 99th percentile of an honest client's requests: while something is done, or
+/// for some.
+fn late(place: &Place, to: SocketAddr, meanwhile: Option<&mut dyn FnMut()>) -> Result<Duration> {
+    const SOME: usize = 300;
+    let over = AtomicBool::new(meanwhile.is_none());
+    thread::scope(|scope| {
+        let client = scope.spawn(|| -> Result<Duration> {
+            let mut took = Vec::new();
+            let socket = place.connect_to(to)?;
+            let mut wire = None;
+            // One runtime: a connection belongs to it.
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            while took.len() < SOME || !over.load(Ordering::SeqCst) {
+                let start = Instant::now();
+                runtime.block_on(async {
+                    let wire = match &mut wire {
+                        Some(wire) => wire,
+                        none => none.insert(Wire::client(socket.try_clone()?)?),
+                    };
+                    wire.send("GET /bytes/100 HTTP/1.1\r\nhost: web\r\n\r\n")
+                        .await?;
+                    wire.answer("GET").await
+                })?;
+                took.push(start.elapsed());
+                thread::sleep(Duration::from_millis(2));
+            }
+            took.sort_unstable();
+            Ok(took[took.len() * 99 / 100])
+        });
+        if let Some(act) = meanwhile {
+            act();
+        }
+        over.store(true, Ordering::SeqCst);
+        client
+            .join()
+            .ok()
+            .context("the honest client has panicked")?
+    })
+}
+
+/// Who is attacked.
+struct Target<'a> {
+    place: &'a Place,
+    side: Side,
+    attacked: SocketAddr,
+}
+
+impl Target<'_> {
+    /// Each connection is ended by the sidecar, and what all of them cost is in
+    /// proportion.
+    fn endures(&self, attack: &Attack) -> Result<()> {
+        let program = self.place.pair.sidecar(self.side);
+        let bytes = attack.bytes();
+        let (before, memory) = (cpu_time(&program.pids())?, program.resident()?);
+        let (start, mut spent, mut connections) = (Instant::now(), Duration::ZERO, 0);
+        while connections == 0 || start.elapsed() < ATTACK {
+            spent += self.attack(&bytes)?;
+            connections += 1;
+        }
+        let cost = cpu_time(&program.pids())?.saturating_sub(before);
+        println!(
+            "{}: {connections} connections, {spent:?} spent, {cost:?} cost",
+            attack.name
+        );
+        // What is reset has been a request, which costs what requests do.
+        ensure!(
+            attack.is_request || cost < NOISE + spent * AMPLIFICATION,
+            "it cost {cost:?} for {spent:?} of the client"
+        );
+        let more = program.resident()?.saturating_sub(memory);
+        ensure!(more < MEMORY, "{more} bytes more than before");
+        Ok(())
+    }
+
+    /// One connection, until it is closed; the processor time that was spent.
+    fn attack(&self, bytes: &[u8]) -> Result<Duration> {
+        let before = own_time()?;
+        let mut socket = self.place.connect_to(self.attacked)?;
+        socket.set_read_timeout(Some(DEADLINE))?;
+        socket.set_write_timeout(Some(DEADLINE))?;
+        let mut reading = socket.try_clone()?;
+        let reader = thread::spawn(move || -> Result<(Vec<u8>, Duration)> {
+            let mut all = Vec::new();
+            // It may be reset, for what was not read.
+            let end = reading.read_to_end(&mut all);
+            let is_late = end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+            ensure!(!is_late, "the connection is not closed");
+            Ok((all, own_time()?))
+        });
+        // Closed while it sends.
+        let _ = bytes
+            .chunks(16 << 10)
+            .try_for_each(|chunk| socket.write_all(chunk));
+        let (answered, of_reader) = reader.join().ok().context("the reader has panicked")??;
+        let _ = socket.shutdown(Shutdown::Both);
+        said_goodbye(&answered)?;
+        Ok(own_time()?.saturating_sub(before) + of_reader)
+    }
+}
+
+/// The connection was not just cut: its last frame says why, if that has arrived.
+fn said_goodbye(mut bytes: &[u8]) -> Result<()> {
+    while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let Some(payload) = rest.get(..length) else {
+            return Ok(());
+        };
+        if head[3] == GOAWAY {
+            let code = payload.get(4..8).context("no code")?;
+            ensure!(code != [0; 4], "GOAWAY without a reason");
+        }
+        bytes = &rest[length..];
+    }
+    Ok(())
+}
+
+/// The processor time of this thread.
+fn own_time() -> Result<Duration> {
+    Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+}
+
+/// H15: 10,000 streams that nobody reads.
+#[test]
+fn h15_readers_of_nothing_fill_neither_memory_nor_anybodys_way() {
+    const CONNECTIONS: usize = 100;
+    const STREAMS: u32 = 100;
+    let mut place = place();
+    let held = Held::default();
+    let _origin = server_of(&place, &held);
+    let mut report = Report::new(Group::ZeroWindows);
+    let outcome = || -> Result<()> {
+        let before = place.pair.sidecar(Side::B).resident()?;
+        let bytes = frames::zero_windows(STREAMS, "/large");
+        let mut sockets: Vec<TcpStream> = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let mut socket = place.connect_to((B, ATTACKED).into())?;
+            socket.write_all(&bytes)?;
+            sockets.push(socket);
+        }
+        let start = Instant::now();
+        let all = CONNECTIONS * usize::try_from(STREAMS)?;
+        while held.most() < all.min(CONCURRENT) && start.elapsed() < DEADLINE {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let small = on_local(async || {
+            let socket = place.connect_to((B, ATTACKED).into())?;
+            Client::new(socket).await?.get("/small").await
+        })?;
+        ensure!(small.body == b"small", "{small:?}");
+        let more = place
+            .pair
+            .sidecar(Side::B)
+            .resident()?
+            .saturating_sub(before);
+        println!("{} streams at the server, {more} bytes more", held.most());
+        // A connection to a server holds 32 MiB of what is not read, and they are few.
+        ensure!(more < 256 << 20, "{more} bytes more than before");
+        drop(sockets);
+        Ok(())
+    };
+    let outcome = outcome();
+    report.case("100 streams of 100 clients", outcome);
+    report.finish(&mut place);
+}
