@@ -346,8 +346,16 @@ impl Exchange {
         Poll::Pending
     }
 
+    /// Waits until something can be sent. There is no room in what has ended, as
+    /// a CONNECT that was declined has.
     pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<(), Broken>> {
-        self.poll_slot(cx, |stream, _| (stream.capacity > 0).then_some(()))
+        let room = self.poll_slot(cx, |stream, slot| {
+            if slot.has_sent_all {
+                return Some(Err(Broken::GivenUp));
+            }
+            (stream.capacity > 0).then_some(Ok(()))
+        });
+        room.map(|room| room.flatten())
     }
 }
 

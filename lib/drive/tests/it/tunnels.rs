@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use mesh_drive::{
     conduit::{self, Request, Version},
-    exchange::{Answer, Chunk, as_they_are},
+    exchange::{Answer, Broken, Chunk, as_they_are},
     stream::ByteStream,
 };
 use mesh_http::head::Head;
@@ -13,7 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::place::{client, eventually, limits, origin, refuse, soon};
+use super::place::{client, eventually, limits, origin, proxy, refuse, soon};
 
 const LARGE: usize = 5_000_000;
 
@@ -201,6 +201,54 @@ async fn a_yes_that_is_the_end_is_an_empty_tunnel() {
     let mut stream = ByteStream::new(exchange);
     soon(stream.read_to_string(&mut read)).await.unwrap();
     assert_eq!(read, "");
+}
+
+/// Declines, and says why a moment later.
+async fn no_and_why(request: Request) {
+    let no = Head::response(503).unwrap();
+    request.exchange.send_head(&no, false).unwrap();
+    // What the client sends meanwhile is nobody's.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    request.exchange.send(b"not today", true).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_declined_is_told_why_and_writes_no_more() {
+    let origin = origin(Version::Http2, no_and_why).await;
+    let conduit = client(origin, Version::Http2).await;
+    let head = Head::request("CONNECT", "mesh.tcp:0", "").unwrap();
+    let exchange = conduit.open(&head, false).unwrap();
+    // More than may be under way before there is an answer.
+    let writing = exchange.send(&[0; LARGE], false);
+    assert_eq!(soon(writing).await, Err(Broken::GivenUp));
+    let Answer::Final { head, end } = soon(exchange.answer()).await.unwrap() else {
+        panic!("no final head");
+    };
+    assert_eq!((head.status(), end), (Some(503), false));
+    let mut why = String::new();
+    let mut stream = ByteStream::new(exchange);
+    soon(stream.read_to_string(&mut why)).await.unwrap();
+    assert_eq!(why, "not today");
+    assert!(soon(stream.write_all(b"but")).await.is_err());
+}
+
+#[tokio::test]
+async fn what_follows_a_no_goes_on_whole_though_its_request_is_over() {
+    let far = origin(Version::Http2, no_and_why).await;
+    let near = proxy(Version::Http2, Version::Http2, far).await;
+    let conduit = client(near, Version::Http2).await;
+    let head = Head::request("CONNECT", "web:443", "").unwrap();
+    let asked = conduit.open(&head, false).unwrap();
+    let Answer::Final { head, .. } = soon(asked.answer()).await.unwrap() else {
+        panic!("no final head");
+    };
+    assert_eq!(head.status(), Some(503));
+    let mut why = String::new();
+    let mut stream = ByteStream::new(asked);
+    soon(stream.read_to_string(&mut why)).await.unwrap();
+    assert_eq!(why, "not today");
 }
 
 #[tokio::test]
