@@ -24,6 +24,7 @@ use mesh_core::destination::Protocol;
 use mesh_pair::{
     namespace::{B, SERVICE, Side},
     process::cpu_time,
+    wait,
 };
 use nix::time::{ClockId, clock_gettime};
 use tokio::task::spawn_local;
@@ -315,11 +316,10 @@ fn h15_readers_of_nothing_fill_neither_memory_nor_anybodys_way() {
             socket.write_all(&bytes)?;
             sockets.push(socket);
         }
-        let start = Instant::now();
         let all = CONNECTIONS * usize::try_from(STREAMS)?;
-        while held.most() < all.min(CONCURRENT) && start.elapsed() < DEADLINE {
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait::until("the server has its share", DEADLINE, || {
+            Ok(held.most() >= all.min(CONCURRENT))
+        })?;
         let small = on_local(async || {
             let socket = place.connect_to((B, ATTACKED).into())?;
             Client::new(socket).await?.get("/small").await

@@ -1,16 +1,14 @@
 //! gRPC's interop cases: clients and servers in Python, by grpcio, and the project's
 //! own in Go.
 
-use std::{
-    net::SocketAddr,
-    path::PathBuf,
-    thread::sleep,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use mesh_core::destination::Protocol;
-use mesh_pair::namespace::{B, SERVICE, Side};
+use mesh_pair::{
+    namespace::{B, SERVICE, Side},
+    wait,
+};
 
 use crate::{
     content::SIZES,
@@ -42,7 +40,6 @@ const GO: u16 = 8001;
 const PYTHON_DECLARED: u16 = 8002;
 
 const SOON: Duration = Duration::from_secs(10);
-const GLANCE: Duration = Duration::from_millis(20);
 
 #[test]
 fn grpc_interop_cases_pass() {
@@ -160,12 +157,9 @@ pub(crate) fn go_client(place: &Place, server: SocketAddr, case: &str) -> Result
 /// Of the cases in which the client gives up, the server has to hear of the one in
 /// which it is at work: others may be over before they reach it.
 fn told_of_cancels(place: &Place) -> Result<()> {
-    let start = Instant::now();
-    while !place.log().contains("cancelled StreamingOutputCall") {
-        ensure!(start.elapsed() < SOON, "the server says {:?}", place.log());
-        sleep(GLANCE);
-    }
-    Ok(())
+    let told = || Ok(place.log().contains("cancelled StreamingOutputCall"));
+    let waited = wait::until("the server hears of it", SOON, told);
+    waited.map(drop).with_context(|| place.log())
 }
 
 #[test]

@@ -6,8 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
-    thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,13 +17,13 @@ use mesh_pair::{
     pair::{self, Pair},
     process::{Program, mortal},
     sidecar::Sidecars,
+    wait,
 };
 use mesh_testing::peers::program;
 use tempfile::TempDir;
 
 /// How long anything may take.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
-const GLANCE: Duration = Duration::from_millis(20);
 
 /// Ports of A's namespace from which connections go to B without A, as those of a
 /// client that has no sidecar.
@@ -128,14 +127,14 @@ impl Place {
     }
 
     fn until_open(&self, side: Side, port: u16, program: &mut Program) {
-        let start = Instant::now();
         let namespace = self.pair.site().of(side);
         let open = || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
-        while !namespace.enter(open).unwrap() {
-            program.check().unwrap();
-            let waited = start.elapsed();
-            assert!(waited < DEADLINE, "port {port}: {}", program.last_words());
-            sleep(GLANCE);
+        let waited = wait::until(&format!("port {port} is open"), DEADLINE, || {
+            program.check()?;
+            namespace.enter(open)
+        });
+        if let Err(error) = waited {
+            panic!("{error:#}\n{}", program.last_words());
         }
     }
 

@@ -6,12 +6,13 @@
 //! `splice` of sockets would be the first thing here to need more.
 //!
 //! Main items: [`listen::listen`], [`accept::Acceptor`], [`spread::Spread`],
-//! [`original::original_destination`], [`replay::Replay`], [`ahead::ReadAhead`].
+//! [`original::original_destination`], [`replay::Replay`], [`ahead::ReadAhead`], [`pass_writes!`].
 
 pub mod accept;
 pub mod ahead;
 pub mod listen;
 pub mod original;
+mod pass;
 pub mod replay;
 pub mod socket;
 pub mod spread;

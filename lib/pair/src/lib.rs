@@ -18,3 +18,4 @@ pub mod namespace;
 pub mod pair;
 pub mod process;
 pub mod sidecar;
+pub mod wait;

@@ -6,11 +6,10 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     sync::PoisonError,
-    thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use mesh_core::ports;
 use mesh_tls::Tls;
 
@@ -20,11 +19,11 @@ use crate::{
     namespace::{Side, Site},
     process::Program,
     sidecar::{GATEWAY_ADMIN, Placed, Sidecars},
+    wait,
 };
 
 /// How long a pair may take until it is ready.
 const START: Duration = Duration::from_secs(20);
-const AGAIN: Duration = Duration::from_millis(20);
 /// How long the admin port may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -158,17 +157,15 @@ impl Pair {
     }
 
     fn until_ready(&mut self, side: Side, admin: u16) -> Result<()> {
-        let deadline = Instant::now() + START;
-        loop {
+        let mut says = Ok(false);
+        let ready = wait::until(&format!("{side:?} is ready"), START, || {
             self.check()?;
-            match self.site.of(side).enter(|| is_ready(admin))? {
-                Ok(true) => return Ok(()),
-                not_yet if Instant::now() > deadline => {
-                    bail!("{side:?} is not ready, {not_yet:?}:\n{}", self.said())
-                }
-                _ => sleep(AGAIN),
-            }
-        }
+            says = self.site.of(side).enter(|| is_ready(admin))?;
+            Ok(matches!(says, Ok(true)))
+        });
+        ready
+            .map(drop)
+            .with_context(|| format!("{says:?}:\n{}", self.said()))
     }
 }
 

@@ -5,22 +5,19 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, bail};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, SysconfVar, sysconf},
 };
 
-use crate::namespace::Namespace;
+use crate::{namespace::Namespace, wait};
 
 /// Lines of a program's log that are shown when it fails.
 const SHOWN: usize = 15;
-/// How often it is looked whether a program has ended.
-const GLANCE: Duration = Duration::from_millis(5);
 
 /// A running program; it ends when it is dropped.
 pub struct Program {
@@ -82,13 +79,9 @@ impl Program {
     /// # Errors
     /// If it does not within `deadline`.
     pub fn stop(&mut self, signal: Signal, deadline: Duration) -> Result<()> {
-        let start = Instant::now();
         kill(Pid::from_raw(self.child.id().cast_signed()), signal)?;
-        while self.child.try_wait()?.is_none() {
-            ensure!(start.elapsed() < deadline, "{} does not end", self.name);
-            sleep(GLANCE);
-        }
-        Ok(())
+        let what = format!("the end of {}", self.name);
+        wait::until(&what, deadline, || Ok(self.child.try_wait()?.is_some())).map(drop)
     }
 
     /// The end of what it said.

@@ -158,55 +158,29 @@ async fn h9_a_head_that_never_ends_is_answered_before_it_is_all_held() {
 
 #[tokio::test]
 async fn h9_the_same_holds_for_http2() {
-    let with = |lines: usize, value: usize, path: usize| {
+    /// So many lines, each with a value that long, and a path that long.
+    fn head((lines, value, path): (usize, usize, usize)) -> Head {
         let mut head = Head::request("GET", "web", &format!("/{}", "a".repeat(path))).unwrap();
         for _ in 0..lines {
             head.push(b"x", &vec![b'v'; value]).unwrap();
         }
         head
-    };
-    for (setting, limit, good, bad, refusal) in [
-        (
-            "",
-            Limit::HeaderLines,
-            with(100, 1, 1),
-            with(101, 1, 1),
-            431,
-        ),
-        (
-            "header-lines=9",
-            Limit::HeaderLines,
-            with(9, 1, 1),
-            with(10, 1, 1),
-            431,
-        ),
-        (
-            "",
-            Limit::HeaderBytes,
-            with(1, 65_000, 1),
-            with(1, 65_536, 1),
-            431,
-        ),
-        (
-            "header-bytes=2Ki",
-            Limit::HeaderBytes,
-            with(1, 1800, 1),
-            with(1, 2048, 1),
-            431,
-        ),
-        (
-            "target-bytes=70",
-            Limit::TargetBytes,
-            with(0, 0, 69),
-            with(0, 0, 70),
-            414,
-        ),
+    }
+    let (lines, bytes, target) = (Limit::HeaderLines, Limit::HeaderBytes, Limit::TargetBytes);
+    for (setting, limit, fits, does_not) in [
+        ("", lines, (100, 1, 1), (101, 1, 1)),
+        ("header-lines=9", lines, (9, 1, 1), (10, 1, 1)),
+        ("", bytes, (1, 65_000, 1), (1, 65_536, 1)),
+        ("header-bytes=2Ki", bytes, (1, 1800, 1), (1, 2048, 1)),
+        ("target-bytes=70", target, (0, 0, 69), (0, 0, 70)),
     ] {
         let bounds = bearing(setting);
         let conduit = http2(&bounds);
-        assert_eq!(answer_to(&conduit, &good).await, Ok(200), "{limit}");
+        let refusal = if limit == target { 414 } else { 431 };
+        assert_eq!(answer_to(&conduit, &head(fits)).await, Ok(200), "{limit}");
         assert_eq!(bounds.struck(limit), 0, "{limit}");
-        assert_eq!(answer_to(&conduit, &bad).await, Ok(refusal), "{limit}");
+        let refused = answer_to(&conduit, &head(does_not)).await;
+        assert_eq!(refused, Ok(refusal), "{limit}");
         assert_eq!(bounds.struck(limit), 1, "{limit}");
     }
 }

@@ -43,6 +43,7 @@ pub struct Setting {
 const KI: u64 = 1024;
 const MI: u64 = 1024 * KI;
 const GI: u64 = 1024 * MI;
+const MILLION: u64 = 1_000_000;
 const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
@@ -73,189 +74,95 @@ impl Setting {
     }
 }
 
-/// By the order of [`Limit::ALL`].
-static SETTINGS: [Setting; Limit::ALL.len()] = [
-    Setting {
-        flag: "limit-header-bytes",
-        variable: "MESH_LIMIT_HEADER_BYTES",
-        unit: Unit::Bytes,
-        range: (KI, MI),
-        sidecar: Some(64 * KI),
-        gateway: Some(4 * KI),
-        help: "All fields of a head together",
-    },
-    Setting {
-        flag: "limit-header-lines",
-        variable: "MESH_LIMIT_HEADER_LINES",
-        unit: Unit::Count,
-        range: (8, 128),
-        sidecar: Some(100),
-        gateway: Some(100),
-        help: "Lines of fields in a head",
-    },
-    Setting {
-        flag: "limit-target-bytes",
-        variable: "MESH_LIMIT_TARGET_BYTES",
-        unit: Unit::Bytes,
-        range: (64, MI),
-        sidecar: Some(64 * KI),
-        gateway: None,
-        help: "A request's target (URI)",
-    },
-    Setting {
-        flag: "limit-streams",
-        variable: "MESH_LIMIT_STREAMS",
-        unit: Unit::Count,
-        range: (1, 100_000),
-        sidecar: Some(2000),
-        gateway: Some(1000),
-        help: "Streams of one HTTP/2 connection at one time",
-    },
-    Setting {
-        flag: "limit-connections",
-        variable: "MESH_LIMIT_CONNECTIONS",
-        unit: Unit::Count,
-        range: (1, 1_000_000),
-        sidecar: Some(20_000),
-        gateway: Some(20_000),
-        help: "Connections at one time, in each direction",
-    },
-    Setting {
-        flag: "limit-connections-per-peer",
-        variable: "MESH_LIMIT_CONNECTIONS_PER_PEER",
-        unit: Unit::Count,
-        range: (1, 1_000_000),
-        sidecar: Some(10_000),
-        gateway: Some(10_000),
-        help: "Inbound connections of one identity, or of one address that shows none",
-    },
-    Setting {
-        flag: "limit-handshakes",
-        variable: "MESH_LIMIT_HANDSHAKES",
-        unit: Unit::Count,
-        range: (1, 1_000_000),
-        sidecar: None,
-        gateway: Some(2048),
-        help: "Connections that have not shown an identity yet",
-    },
-    Setting {
-        flag: "limit-handshakes-per-address",
-        variable: "MESH_LIMIT_HANDSHAKES_PER_ADDRESS",
-        unit: Unit::Count,
-        range: (1, 1_000_000),
-        sidecar: None,
-        gateway: Some(256),
-        help: "The same from one address",
-    },
-    Setting {
-        flag: "limit-tunnels",
-        variable: "MESH_LIMIT_TUNNELS",
-        unit: Unit::Count,
-        range: (1, 1_000_000),
-        sidecar: None,
-        gateway: Some(20_000),
-        help: "Tunnels at one time",
-    },
-    Setting {
-        flag: "limit-stream-bytes",
-        variable: "MESH_LIMIT_STREAM_BYTES",
-        unit: Unit::Bytes,
-        range: (64 * KI, GI),
-        sidecar: Some(16 * MI),
-        gateway: Some(16 * MI),
-        help: "Bytes under way on one stream: its window grows up to this",
-    },
-    Setting {
-        flag: "limit-connection-bytes",
-        variable: "MESH_LIMIT_CONNECTION_BYTES",
-        unit: Unit::Bytes,
-        range: (64 * KI, GI),
-        sidecar: Some(32 * MI),
-        gateway: Some(24 * MI),
-        help: "Bytes of one connection's streams that wait for slow readers",
-    },
-    Setting {
-        flag: "limit-process-bytes",
-        variable: "MESH_LIMIT_PROCESS_BYTES",
-        unit: Unit::Bytes,
-        range: (0, 1024 * GI),
-        sidecar: Some(64 * MI),
-        gateway: Some(64 * MI),
-        help: "What all streams' windows together have beyond their first 64 KiB",
-    },
-    Setting {
-        flag: "limit-header-time",
-        variable: "MESH_LIMIT_HEADER_TIME",
-        unit: Unit::Time,
-        range: (100, 10 * MINUTE),
-        sidecar: Some(10 * SECOND),
-        gateway: Some(10 * SECOND),
-        help: "From a head's first byte to its last",
-    },
-    Setting {
-        flag: "limit-body-time",
-        variable: "MESH_LIMIT_BODY_TIME",
-        unit: Unit::Time,
-        range: (100, HOUR),
-        sidecar: Some(MINUTE),
-        gateway: None,
-        help: "Between bytes of a request's body",
-    },
-    Setting {
-        flag: "limit-idle-time",
-        variable: "MESH_LIMIT_IDLE_TIME",
-        unit: Unit::Time,
-        range: (SECOND, 24 * HOUR),
-        sidecar: Some(15 * MINUTE),
-        gateway: None,
-        help: "A client's connection without any message",
-    },
-    Setting {
-        flag: "limit-server-idle-time",
-        variable: "MESH_LIMIT_SERVER_IDLE_TIME",
-        unit: Unit::Time,
-        range: (100, HOUR),
-        sidecar: Some(4 * SECOND),
-        gateway: None,
-        help: "A connection to a server that nobody uses",
-    },
-    Setting {
-        flag: "limit-write-time",
-        variable: "MESH_LIMIT_WRITE_TIME",
-        unit: Unit::Time,
-        range: (100, HOUR),
-        sidecar: Some(MINUTE),
-        gateway: Some(MINUTE),
-        help: "Without the peer taking a byte of what waits for it",
-    },
-    Setting {
-        flag: "limit-handshake-time",
-        variable: "MESH_LIMIT_HANDSHAKE_TIME",
-        unit: Unit::Time,
-        range: (100, 10 * SECOND),
-        sidecar: Some(5 * SECOND),
-        gateway: Some(5 * SECOND),
-        help: "A peer's TLS handshake",
-    },
-    Setting {
-        flag: "limit-settings-time",
-        variable: "MESH_LIMIT_SETTINGS_TIME",
-        unit: Unit::Time,
-        range: (100, MINUTE),
-        sidecar: Some(10 * SECOND),
-        gateway: Some(10 * SECOND),
-        help: "Until a peer acknowledges HTTP/2's settings",
-    },
-    Setting {
-        flag: "limit-detect-time",
-        variable: "MESH_LIMIT_DETECT_TIME",
-        unit: Unit::Time,
-        range: (10, MINUTE),
-        sidecar: Some(10 * SECOND),
-        gateway: None,
-        help: "Until a connection's first bytes have shown what it speaks",
-    },
-];
+/// One line of the table: flag and variable, unit, range, the defaults of sidecar
+/// and gateway (`-` where there is no such limit), and what is bounded.
+macro_rules! settings {
+    ($($flag:literal, $variable:literal, $unit:ident, $least:expr => $most:expr,
+       sidecar $sidecar:tt, gateway $gateway:tt: $help:literal;)*) => {
+        /// By the order of [`Limit::ALL`].
+        static SETTINGS: [Setting; Limit::ALL.len()] = [$(Setting {
+            flag: concat!("limit-", $flag),
+            variable: concat!("MESH_LIMIT_", $variable),
+            unit: Unit::$unit,
+            range: ($least, $most),
+            sidecar: default!($sidecar),
+            gateway: default!($gateway),
+            help: $help,
+        }),*];
+    };
+}
+
+macro_rules! default {
+    (-) => {
+        None
+    };
+    ($number:tt) => {
+        Some($number)
+    };
+}
+
+settings! {
+    "header-bytes", "HEADER_BYTES", Bytes, KI => MI,
+        sidecar (64 * KI), gateway (4 * KI):
+        "All fields of a head together";
+    "header-lines", "HEADER_LINES", Count, 8 => 128,
+        sidecar 100, gateway 100:
+        "Lines of fields in a head";
+    "target-bytes", "TARGET_BYTES", Bytes, 64 => MI,
+        sidecar (64 * KI), gateway -:
+        "A request's target (URI)";
+    "streams", "STREAMS", Count, 1 => 100_000,
+        sidecar 2000, gateway 1000:
+        "Streams of one HTTP/2 connection at one time";
+    "connections", "CONNECTIONS", Count, 1 => MILLION,
+        sidecar 20_000, gateway 20_000:
+        "Connections at one time, in each direction";
+    "connections-per-peer", "CONNECTIONS_PER_PEER", Count, 1 => MILLION,
+        sidecar 10_000, gateway 10_000:
+        "Inbound connections of one identity, or of one address that shows none";
+    "handshakes", "HANDSHAKES", Count, 1 => MILLION,
+        sidecar -, gateway 2048:
+        "Connections that have not shown an identity yet";
+    "handshakes-per-address", "HANDSHAKES_PER_ADDRESS", Count, 1 => MILLION,
+        sidecar -, gateway 256:
+        "The same from one address";
+    "tunnels", "TUNNELS", Count, 1 => MILLION,
+        sidecar -, gateway 20_000:
+        "Tunnels at one time";
+    "stream-bytes", "STREAM_BYTES", Bytes, 64 * KI => GI,
+        sidecar (16 * MI), gateway (16 * MI):
+        "Bytes under way on one stream: its window grows up to this";
+    "connection-bytes", "CONNECTION_BYTES", Bytes, 64 * KI => GI,
+        sidecar (32 * MI), gateway (24 * MI):
+        "Bytes of one connection's streams that wait for slow readers";
+    "process-bytes", "PROCESS_BYTES", Bytes, 0 => 1024 * GI,
+        sidecar (64 * MI), gateway (64 * MI):
+        "What all streams' windows together have beyond their first 64 KiB";
+    "header-time", "HEADER_TIME", Time, 100 => 10 * MINUTE,
+        sidecar (10 * SECOND), gateway (10 * SECOND):
+        "From a head's first byte to its last";
+    "body-time", "BODY_TIME", Time, 100 => HOUR,
+        sidecar MINUTE, gateway -:
+        "Between bytes of a request's body";
+    "idle-time", "IDLE_TIME", Time, SECOND => 24 * HOUR,
+        sidecar (15 * MINUTE), gateway -:
+        "A client's connection without any message";
+    "server-idle-time", "SERVER_IDLE_TIME", Time, 100 => HOUR,
+        sidecar (4 * SECOND), gateway -:
+        "A connection to a server that nobody uses";
+    "write-time", "WRITE_TIME", Time, 100 => HOUR,
+        sidecar MINUTE, gateway MINUTE:
+        "Without the peer taking a byte of what waits for it";
+    "handshake-time", "HANDSHAKE_TIME", Time, 100 => 10 * SECOND,
+        sidecar (5 * SECOND), gateway (5 * SECOND):
+        "A peer's TLS handshake";
+    "settings-time", "SETTINGS_TIME", Time, 100 => MINUTE,
+        sidecar (10 * SECOND), gateway (10 * SECOND):
+        "Until a peer acknowledges HTTP/2's settings";
+    "detect-time", "DETECT_TIME", Time, 10 => MINUTE,
+        sidecar (10 * SECOND), gateway -:
+        "Until a connection's first bytes have shown what it speaks";
+}
 
 #[cfg(test)]
 mod tests {
