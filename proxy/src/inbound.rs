@@ -73,8 +73,11 @@ pub(crate) struct Inbound {
     pub(crate) crowd: Crowd,
 }
 
-/// A verified peer's connection.
-type Session = ServerStream<ReadAhead<TcpStream>>;
+/// Bytes of the future of a peer's connection.
+const PEER: usize = 2 * 1024;
+
+/// A verified peer's connection, in a box: it is moved through many hands.
+type Session = Box<ServerStream<ReadAhead<TcpStream>>>;
 
 /// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -157,7 +160,9 @@ impl Inbound {
         let original = dialled(&stream).map_err(Ended::Io)?;
         // Each is as large as it has to be, since there may be many of them.
         if original.port() == self.listening {
-            Box::pin(self.peer(stream, from, tasks, shutdown)).await
+            let peer = Box::pin(self.peer(stream, from, tasks, shutdown));
+            debug_assert!(size_of_val(&*peer) <= PEER, "{}", size_of_val(&*peer));
+            peer.await
         } else {
             Box::pin(self.unmeshed(stream, from, original, shutdown)).await
         }
@@ -173,7 +178,8 @@ impl Inbound {
     ) -> Result<(), Ended> {
         let stranger = self.place(Who::Address(from))?;
         let trust = self.tls.trust();
-        let (session, client) = self.handshake(stream).await?;
+        // What only a handshake needs is gone when it is over.
+        let (session, client) = Box::pin(self.handshake(stream)).await?;
         let _place = self.place(Who::Identity(client.clone()))?;
         drop(stranger);
         let standing = Standing::new(
@@ -195,8 +201,7 @@ impl Inbound {
         let (leave, limits) = (shutdown.child(), self.bounds.peers());
         let served = pin!(async {
             tokio::select! {
-                // Moved through many hands, and so in a box.
-                ended = serve::http(Sealed(Box::new(session)), Spoken::Http2, limits, &leave, answer) => ended,
+                ended = serve::http(Sealed(session), Spoken::Http2, limits, &leave, answer) => ended,
                 never = client.guests.watch(&self) => never,
             }
         });
@@ -207,9 +212,8 @@ impl Inbound {
     async fn handshake(&self, stream: TcpStream) -> Result<(Session, SpiffeId), Ended> {
         let deadline = self.bounds.limits().time(Limit::HandshakeTime);
         let accepting = self.tls.accept(ReadAhead::new(stream), ALPN_MESH);
-        // What only a handshake needs is gone when it is over.
-        match timeout(deadline, Box::pin(accepting)).await {
-            Ok(Ok(session)) => Ok(session),
+        match timeout(deadline, accepting).await {
+            Ok(Ok((session, client))) => Ok((Box::new(session), client)),
             Ok(Err(TlsError::Timeout)) | Err(_) => {
                 self.bounds.strike(Limit::HandshakeTime);
                 Err(Ended::Handshake(TlsError::Timeout.reason()))

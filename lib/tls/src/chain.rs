@@ -18,7 +18,7 @@ use crate::{
 /// Whom a connection was opened with, and the roots that vouched for that.
 #[derive(Clone, Debug)]
 pub struct PeerChain {
-    chain: Vec<CertificateDer<'static>>,
+    chain: Arc<[CertificateDer<'static>]>,
     purpose: Purpose,
     trust_domain: TrustDomain,
     /// When the handshake was; a chain that ended since is another matter.
