@@ -10,7 +10,7 @@ use mesh_net::{
     listen::listen,
 };
 use mesh_runtime::Shutdown;
-use mesh_tls::{ALPN_H2, PeerChain, ServerStream, Tls, TlsError};
+use mesh_tls::{ALPN_H2, PeerChain, Session as TlsSession, Tls, TlsError};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -147,7 +147,7 @@ async fn handshake(tls: &Tls, admit: Admit, accepted: Accepted) -> Result<Sessio
 
 /// A TLS session whose client is known, for as long as it is trusted.
 struct Session {
-    stream: Trusted<ServerStream<TcpStream>>,
+    stream: Trusted<TlsSession<TcpStream>>,
     caller: Caller,
     _slot: Arc<Slot>,
 }

@@ -18,8 +18,8 @@ use mesh_http::{
     head::{Head, Invalid},
     limits::Limits,
 };
-use mesh_net::{accept::Accepted, ahead::ReadAhead, replay::Replay};
-use mesh_tls::{ALPN_MESH, PeerChain, ServerStream, TlsError};
+use mesh_net::{accept::Accepted, replay::Replay};
+use mesh_tls::{ALPN_MESH, PeerChain, Session as Tls, TlsError};
 use mesh_wire::mesh1::{self, Reason};
 use tokio::{net::TcpStream, time::timeout};
 use tracing::{Instrument as _, debug, debug_span};
@@ -43,7 +43,7 @@ const LARGEST: usize = 2 * 1024;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A verified client that has begun to speak HTTP/2.
-type Session = Replay<ServerStream<ReadAhead<TcpStream>>>;
+type Session = Replay<Tls<TcpStream>>;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -111,7 +111,7 @@ impl Gateway {
 
     async fn handshake(&self, stream: TcpStream) -> Result<(Session, SpiffeId, Standing), Ended> {
         let trust = self.tls.trust();
-        let accepting = self.tls.accept(ReadAhead::new(stream), ALPN_MESH);
+        let accepting = self.tls.accept(stream, ALPN_MESH);
         let (session, client) = accepting.await?;
         let standing = Standing::new(
             &self.tls,
@@ -202,7 +202,7 @@ impl Gateway {
 }
 
 /// Waits for the client's first bytes, which are read again later.
-async fn speaks_http2(session: ServerStream<ReadAhead<TcpStream>>) -> io::Result<Session> {
+async fn speaks_http2(session: Tls<TcpStream>) -> io::Result<Session> {
     let mut session = Replay::new(session);
     while session.peeked() != PREFACE {
         if session.peek_more(PREFACE.len()).await? == 0 {

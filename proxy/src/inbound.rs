@@ -32,13 +32,12 @@ use mesh_dataplane::{
 use mesh_drive::{conduit, exchange::Broken, socket::Sealed};
 use mesh_net::{
     accept::Accepted,
-    ahead::ReadAhead,
     original::{canonical, original_destination},
     replay::Replay,
     spread::Dialler,
 };
 use mesh_runtime::Shutdown;
-use mesh_tls::{ALPN_MESH, PeerChain, ServerStream, Tls, TlsError};
+use mesh_tls::{ALPN_MESH, PeerChain, Tls, TlsError};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, debug, debug_span};
@@ -77,7 +76,7 @@ pub(crate) struct Inbound {
 const PEER: usize = 2 * 1024;
 
 /// A verified peer's connection, in a box: it is moved through many hands.
-type Session = Box<ServerStream<ReadAhead<TcpStream>>>;
+type Session = Box<mesh_tls::Session<TcpStream>>;
 
 /// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -211,7 +210,7 @@ impl Inbound {
 
     async fn handshake(&self, stream: TcpStream) -> Result<(Session, SpiffeId), Ended> {
         let deadline = self.bounds.limits().time(Limit::HandshakeTime);
-        let accepting = self.tls.accept(ReadAhead::new(stream), ALPN_MESH);
+        let accepting = self.tls.accept(stream, ALPN_MESH);
         match timeout(deadline, accepting).await {
             Ok(Ok((session, client))) => Ok((Box::new(session), client)),
             Ok(Err(TlsError::Timeout)) | Err(_) => {

@@ -108,11 +108,7 @@ pub(crate) fn agreed(peer: &Peer) -> Result<String> {
         let socket = TcpStream::connect(peer.address).await?;
         let expected = [peer.identity.clone()];
         let session = peer.tls.connect(socket, &expected, None, peer.alpn).await?;
-        let state = session.get_ref().1;
-        let suite = state.negotiated_cipher_suite().context("no cipher suite")?;
-        let group = state
-            .negotiated_key_exchange_group()
-            .context("no key exchange")?;
-        Ok(format!("{:?}, {:?}", suite.suite(), group.name()))
+        let (suite, group) = (session.cipher_suite(), session.key_exchange());
+        Ok(format!("{suite}, {group}"))
     })
 }

@@ -237,8 +237,9 @@ impl Target<'_> {
             connections += 1;
         }
         let cost = cpu_time(&program.pids())?.saturating_sub(before);
+        let more = program.resident()?.saturating_sub(memory);
         println!(
-            "{}: {connections} connections, {spent:?} spent, {cost:?} cost",
+            "{}: {connections} connections, {spent:?} spent, {cost:?} and {more} bytes cost",
             attack.name
         );
         // What is reset has been a request, which costs what requests do.
@@ -246,7 +247,6 @@ impl Target<'_> {
             attack.is_request || cost < NOISE + spent * AMPLIFICATION,
             "it cost {cost:?} for {spent:?} of the client"
         );
-        let more = program.resident()?.saturating_sub(memory);
         ensure!(more < MEMORY, "{more} bytes more than before");
         Ok(())
     }

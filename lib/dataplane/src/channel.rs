@@ -5,7 +5,7 @@ use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use mesh_core::{identity::SpiffeId, link::Link};
-use mesh_tls::{ALPN_H2, ClientStream, PeerChain, Tls, Trust};
+use mesh_tls::{ALPN_H2, PeerChain, Session, Tls, Trust};
 use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint};
 
@@ -76,7 +76,7 @@ pub fn unauthenticated(server: Server, tls: Tls, resolver: Resolver) -> Channel 
 /// the TLS session inside the tunnel ends at that mesh-control.
 #[must_use]
 pub fn exports(link: Arc<Link>, tunnels: Tunnels, tls: Tls) -> Channel {
-    lazy::<Trusted<ClientStream<TunnelStream>>>(move || {
+    lazy::<Trusted<Session<TunnelStream>>>(move || {
         let (link, tunnels, tls) = (link.clone(), tunnels.clone(), tls.clone());
         Box::pin(async move {
             let tunnel = tunnels
@@ -95,10 +95,10 @@ pub fn exports(link: Arc<Link>, tunnels: Tunnels, tls: Tls) -> Channel {
 
 /// A session that ends with our trust in the server.
 fn trusted<IO>(
-    stream: ClientStream<IO>,
+    stream: Session<IO>,
     tls: &Tls,
     trust: &Trust,
-) -> TokioIo<Trusted<ClientStream<IO>>> {
+) -> TokioIo<Trusted<Session<IO>>> {
     let server = PeerChain::of_server(&stream, trust, tls.clock().now());
     TokioIo::new(Trusted::new(stream, Standing::new(tls, server)))
 }

@@ -23,7 +23,6 @@ use mesh_http::{
     head::{Head, Invalid},
     limits::Limits,
 };
-use mesh_net::ahead::ReadAhead;
 use mesh_tls::{ALPN_MESH, PeerChain, Tls, TlsError};
 use mesh_wire::mesh1::{self, Carried, Reason};
 use tokio::{
@@ -226,7 +225,6 @@ impl Peers {
                             address: *address,
                             source,
                         })?;
-                let stream = ReadAhead::new(stream);
                 let (connection, leaving) = self.handshake(peer, stream).await?;
                 Ok(Open::new(connection, leaving, None))
             }

@@ -172,7 +172,7 @@ mod tests {
     const WEB: &str = "spiffe://west/ns/shop/sa/web";
 
     /// A client, its connection, and what it thinks of the server.
-    async fn met(root: &TestRoot) -> (Tls, mesh_tls::ClientStream<tokio::io::DuplexStream>) {
+    async fn met(root: &TestRoot) -> (Tls, mesh_tls::Session<tokio::io::DuplexStream>) {
         let (client, server) = (root.tls(WEB), root.tls(WEB));
         let (near, far) = duplex(65_536);
         let expected = [id(WEB)];

@@ -143,7 +143,7 @@ where
     ) -> Poll<io::Result<usize>> {
         // Behind what is left of the last one, so that both are one piece.
         let kept = self.rest.len();
-        let wanted = kept + buffers::READ;
+        let wanted = kept + buffers::READ + IO::SLACK;
         if buffer.len() < wanted {
             buffer.resize(wanted, 0);
         }

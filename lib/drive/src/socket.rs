@@ -8,6 +8,9 @@ use tokio::{
 
 /// A stream of bytes that can also be broken off.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// Room beyond what is wanted that makes reading it cheaper.
+    const SLACK: usize = 0;
+
     /// From now on closing it means a reset: what the peer has is not all there
     /// was to be.
     fn break_off(&self);
@@ -36,6 +39,9 @@ impl<IO: Socket> Socket for Replay<IO> {
 pub struct Sealed<IO>(pub IO);
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Socket for Sealed<IO> {
+    /// A record is opened where it is to be only if all of it has room there.
+    const SLACK: usize = 17 * 1024;
+
     fn break_off(&self) {}
 }
 

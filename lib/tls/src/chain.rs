@@ -5,10 +5,9 @@ use std::{sync::Arc, time::SystemTime};
 
 use mesh_core::identity::TrustDomain;
 use rustls_pki_types::CertificateDer;
-use tokio_rustls::rustls::CommonState;
 
 use crate::{
-    ClientStream, ServerStream, Trust,
+    Session, Trust,
     clock::unix_time,
     leaf::{Leaf, Purpose, not_after},
     trust::Bundle,
@@ -34,31 +33,22 @@ impl PeerChain {
     /// is by the clock that the handshake went by. None for a client that was
     /// asked for no certificate.
     #[must_use]
-    pub fn of_client<IO>(
-        stream: &ServerStream<IO>,
-        trust: &Trust,
-        now: SystemTime,
-    ) -> Option<Self> {
-        Self::new(stream.get_ref().1, Purpose::Client, trust, now)
+    pub fn of_client<IO>(stream: &Session<IO>, trust: &Trust, now: SystemTime) -> Option<Self> {
+        Self::new(stream.certificates()?.clone(), Purpose::Client, trust, now)
     }
 
     /// The chain of a server, see [`PeerChain::of_client`].
     #[must_use]
-    pub fn of_server<IO>(
-        stream: &ClientStream<IO>,
-        trust: &Trust,
-        now: SystemTime,
-    ) -> Option<Self> {
-        Self::new(stream.get_ref().1, Purpose::Server, trust, now)
+    pub fn of_server<IO>(stream: &Session<IO>, trust: &Trust, now: SystemTime) -> Option<Self> {
+        Self::new(stream.certificates()?.clone(), Purpose::Server, trust, now)
     }
 
     fn new(
-        session: &CommonState,
+        chain: Arc<[CertificateDer<'static>]>,
         purpose: Purpose,
         trust: &Trust,
         now: SystemTime,
     ) -> Option<Self> {
-        let chain = session.peer_certificates()?;
         let trust_domain = Leaf::read(chain.first()?).ok()?.id.trust_domain().clone();
         let ends = chain.iter().map(|der| not_after(der));
         let valid_until = ends
@@ -67,7 +57,7 @@ impl PeerChain {
             .into_iter()
             .min()?;
         Some(Self {
-            chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+            chain,
             purpose,
             verified: now,
             valid_until,

@@ -101,6 +101,8 @@ fn client(trust: &Arc<Trust>, certificate: Option<&Certificate>, clock: Clock) -
     };
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
+    // For the session after the handshake.
+    config.enable_secret_extraction = true;
     config
 }
 
@@ -128,6 +130,8 @@ fn without_resumption(mut config: ServerConfig) -> ServerConfig {
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
+    // For the session after the handshake.
+    config.enable_secret_extraction = true;
     config
 }
 

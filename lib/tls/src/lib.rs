@@ -10,8 +10,11 @@
 //! socket: bundles, certificates and byte streams come in. It is the only user
 //! of rustls in the workspace.
 //!
+//! rustls shakes hands; what is said afterwards is sealed and opened here, with
+//! aws-lc's ciphers and rustls's keys, since a sidecar does little else.
+//!
 //! Main types: [`Tls`], the replaceable certificate and trust with the four
-//! handshakes; [`Trust`], the bundles by trust domain; [`Certificate`] and
+//! handshakes; [`Session`], what comes of them; [`Trust`], the bundles by trust domain; [`Certificate`] and
 //! [`KeyRequest`], our own identity; [`Clock`], the time that all of them go by.
 
 mod certificate;
@@ -19,8 +22,11 @@ mod chain;
 mod clock;
 mod configs;
 mod error;
+mod handshake;
 mod leaf;
 mod provider;
+mod records;
+mod session;
 mod tls;
 mod trust;
 mod verify;
@@ -29,7 +35,8 @@ pub use certificate::{Certificate, InvalidCertificate, KeyGenerationFailed, KeyR
 pub use chain::PeerChain;
 pub use clock::Clock;
 pub use error::{Refusal, TlsError};
-pub use tls::{ClientStream, HANDSHAKE_TIMEOUT, ServerStream, Tls};
+pub use session::Session;
+pub use tls::{HANDSHAKE_TIMEOUT, Tls};
 pub use trust::{InvalidBundle, RootCertificate, Trust, fingerprint, parse_bundle};
 
 /// ALPN of the transport between sidecars and gateways.

@@ -1,7 +1,7 @@
 //! The four handshakes.
 
 use std::{
-    fmt, io,
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -13,31 +13,21 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use tokio_rustls::{
-    TlsAcceptor, TlsConnector,
-    rustls::{ClientConfig, ServerConfig},
+use tokio_rustls::rustls::{
+    ClientConfig, ServerConfig, client::UnbufferedClientConnection,
+    server::UnbufferedServerConnection,
 };
 
 use crate::{
-    Certificate, Clock, PeerChain, Trust,
+    Certificate, Clock, PeerChain, Session, Trust,
     configs::Configs,
     error::{Refusal, TlsError},
+    handshake::{Side, shake},
     leaf::Leaf,
 };
 
-/// A stream that we opened, to a peer that was verified.
-pub type ClientStream<IO> = tokio_rustls::client::TlsStream<IO>;
-
-/// A stream that we accepted.
-pub type ServerStream<IO> = tokio_rustls::server::TlsStream<IO>;
-
 /// How long a handshake may take, from its first byte to its last.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How much of what is written waits, encrypted, for a peer that does not read.
-/// What a turn of a connection has to say goes out with one call, so it is more
-/// than that.
-const SENDING: usize = 192 * 1024;
 
 /// Our certificate and our trust, both replaceable while connections run:
 /// running ones are untouched, the next handshake uses the new ones. Clones
@@ -160,7 +150,7 @@ impl Tls {
         expected: &[SpiffeId],
         server_name: Option<&str>,
         alpn: &[u8],
-    ) -> Result<ClientStream<IO>, TlsError>
+    ) -> Result<Session<IO>, TlsError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -177,7 +167,7 @@ impl Tls {
         io: IO,
         expected: &[SpiffeId],
         alpn: &[u8],
-    ) -> Result<ClientStream<IO>, TlsError>
+    ) -> Result<Session<IO>, TlsError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -190,17 +180,13 @@ impl Tls {
     ///
     /// # Errors
     /// [`TlsError`].
-    pub async fn accept<IO>(
-        &self,
-        io: IO,
-        alpn: &[u8],
-    ) -> Result<(ServerStream<IO>, SpiffeId), TlsError>
+    pub async fn accept<IO>(&self, io: IO, alpn: &[u8]) -> Result<(Session<IO>, SpiffeId), TlsError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let config = self.current().mutual_server(alpn)?;
         let stream = accept(config, io, alpn).await?;
-        let id = peer_id(stream.get_ref().1.peer_certificates())?;
+        let id = peer_id(stream.certificates().map(|chain| &**chain))?;
         Ok((stream, id))
     }
 
@@ -212,7 +198,7 @@ impl Tls {
         &self,
         io: IO,
         alpn: &[u8],
-    ) -> Result<ServerStream<IO>, TlsError>
+    ) -> Result<Session<IO>, TlsError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -240,39 +226,31 @@ async fn connect<IO>(
     io: IO,
     server_name: Option<&str>,
     alpn: &[u8],
-) -> Result<ClientStream<IO>, TlsError>
+) -> Result<Session<IO>, TlsError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     config.alpn_protocols = vec![alpn.to_vec()];
     config.enable_sni = server_name.is_some();
-    let name = sni(server_name)?;
-    let handshake = TlsConnector::from(Arc::new(config)).connect(name, io);
-    let mut stream = in_time(handshake).await?;
-    stream.get_mut().1.set_buffer_limit(Some(SENDING));
-    require_alpn(stream.get_ref().1.alpn_protocol(), alpn)?;
-    Ok(stream)
+    let side = UnbufferedClientConnection::new(Arc::new(config), sni(server_name)?)?;
+    session(side, io, alpn).await
 }
 
-async fn accept<IO>(
-    config: Arc<ServerConfig>,
-    io: IO,
-    alpn: &[u8],
-) -> Result<ServerStream<IO>, TlsError>
+async fn accept<IO>(config: Arc<ServerConfig>, io: IO, alpn: &[u8]) -> Result<Session<IO>, TlsError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut stream = in_time(TlsAcceptor::from(config).accept(io)).await?;
-    stream.get_mut().1.set_buffer_limit(Some(SENDING));
-    require_alpn(stream.get_ref().1.alpn_protocol(), alpn)?;
-    Ok(stream)
+    session(UnbufferedServerConnection::new(config)?, io, alpn).await
 }
 
-async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> Result<T, TlsError> {
-    match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(result) => result.map_err(TlsError::from),
-        Err(_) => Err(TlsError::Timeout),
-    }
+async fn session<IO>(mut side: impl Side, mut io: IO, alpn: &[u8]) -> Result<Session<IO>, TlsError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let shaking = timeout(HANDSHAKE_TIMEOUT, shake(&mut io, &mut side));
+    let behind = shaking.await.map_err(|_| TlsError::Timeout)??;
+    require_alpn(side.state().alpn_protocol(), alpn)?;
+    Session::new(io, side, behind)
 }
 
 /// rustls accepts a peer that ignores ALPN altogether; we do not.

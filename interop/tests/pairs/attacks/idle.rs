@@ -132,14 +132,14 @@ async fn burst(peers: &[Peer]) -> Result<()> {
                 .body(())?;
             let (answer, mut sending) = peer.send_request(request, false)?;
             sending.send_data(Bytes::from(vec![b'x'; BODY]), true)?;
-            let mut body = answer.await?.into_body();
-            let mut length = 0;
+            let answer = answer.await?;
+            let (status, mut body, mut length) = (answer.status(), answer.into_body(), 0);
             while let Some(data) = body.data().await {
                 let data = data?;
                 length += data.len();
                 body.flow_control().release_capacity(data.len())?;
             }
-            ensure!(length == BODY, "{length} bytes came back");
+            ensure!(length == BODY, "{status}, {length} bytes came back");
             Ok(())
         });
     }

@@ -14,14 +14,13 @@ use mesh_core::link::Link;
 use mesh_drive::{
     conduit::{self, Conduit, Ended, Version},
     exchange::Exchange,
-    socket::Socket,
+    socket::{Sealed, Socket},
 };
 use mesh_http::{
     fault::Misuse,
     head::{Head, Invalid},
     limits::Limits,
 };
-use mesh_net::ahead::ReadAhead;
 use mesh_tls::{ALPN_MESH, PeerChain, Tls, TlsError};
 use mesh_wire::mesh1;
 use tokio::{
@@ -175,7 +174,7 @@ pub(super) async fn handshake(
     let expected = [link.gateway.identity.clone()];
     let server_name = Some(&*link.gateway.server_name);
     let session = tls
-        .connect(ReadAhead::new(stream), &expected, server_name, ALPN_MESH)
+        .connect(stream, &expected, server_name, ALPN_MESH)
         .await
         .map_err(|source| TunnelError::Tls {
             link: link.name.clone(),
@@ -280,6 +279,8 @@ struct Session<IO> {
 
 /// An end without a goodbye is an error to whoever reads.
 impl<IO: AsyncRead + AsyncWrite + Unpin> Socket for Session<IO> {
+    const SLACK: usize = Sealed::<IO>::SLACK;
+
     fn break_off(&self) {}
 }
 

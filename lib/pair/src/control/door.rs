@@ -8,7 +8,7 @@ use mesh_proto::v1::{
     discovery_server::DiscoveryServer, gateway_tables_server::GatewayTablesServer,
     inbound_policies_server::InboundPoliciesServer, links_server::LinksServer,
 };
-use mesh_tls::{ALPN_H2, ServerStream, Tls};
+use mesh_tls::{ALPN_H2, Session as TlsSession, Tls};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -54,7 +54,7 @@ pub(super) async fn serve_streams(listener: TcpListener, tls: Tls, script: Scrip
 /// the runtime, or when nobody takes sessions any more.
 fn accept(
     listener: TcpListener,
-    handshake: impl AsyncFn(TcpStream) -> Option<ServerStream<TcpStream>> + 'static,
+    handshake: impl AsyncFn(TcpStream) -> Option<TlsSession<TcpStream>> + 'static,
 ) -> ReceiverStream<io::Result<Session>> {
     let (sender, sessions) = mpsc::channel(WAITING);
     tokio::task::spawn_local(async move {
@@ -69,7 +69,7 @@ fn accept(
     ReceiverStream::new(sessions)
 }
 
-struct Session(ServerStream<TcpStream>);
+struct Session(TlsSession<TcpStream>);
 
 impl Connected for Session {
     type ConnectInfo = ();

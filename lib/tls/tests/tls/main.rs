@@ -9,4 +9,5 @@ mod handshakes;
 mod hostile;
 mod names;
 mod rotations;
+mod sessions;
 mod versions;
