@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use mesh_pair::namespace::{Namespace, Side};
+use nix::sys::socket::{Backlog, listen};
 use tokio::{
     net::{TcpListener, TcpStream},
     runtime,
@@ -92,6 +93,8 @@ fn bind(namespace: &Namespace, port: u16) -> Result<std::net::TcpListener> {
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let listener = namespace.enter(|| std::net::TcpListener::bind(address))?;
     let listener = listener.with_context(|| address.to_string())?;
+    // Thousands may come at once, and one that has to come again is late.
+    listen(&listener, Backlog::MAXALLOWABLE)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

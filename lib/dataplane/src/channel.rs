@@ -94,11 +94,7 @@ pub fn exports(link: Arc<Link>, tunnels: Tunnels, tls: Tls) -> Channel {
 }
 
 /// A session that ends with our trust in the server.
-fn trusted<IO>(
-    stream: Session<IO>,
-    tls: &Tls,
-    trust: &Trust,
-) -> TokioIo<Trusted<Session<IO>>> {
+fn trusted<IO>(stream: Session<IO>, tls: &Tls, trust: &Trust) -> TokioIo<Trusted<Session<IO>>> {
     let server = PeerChain::of_server(&stream, trust, tls.clock().now());
     TokioIo::new(Trusted::new(stream, Standing::new(tls, server)))
 }

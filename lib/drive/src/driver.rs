@@ -31,6 +31,9 @@ use crate::{
 /// Requests that are taken in one turn. A client that sends a thousand at once is
 /// served like one that sends them one by one: others have their turns between.
 const REQUESTS: usize = 128;
+/// The same for a client that gives up much of what it asks for: what it wastes it
+/// takes from nobody.
+const REQUESTS_OF_WASTERS: usize = 2;
 
 /// Drives one connection until its end.
 pub(crate) struct Driver<IO, S> {
@@ -39,7 +42,7 @@ pub(crate) struct Driver<IO, S> {
     serve: S,
     /// What was read and cannot be looked at yet.
     rest: Vec<u8>,
-    /// Requests that were taken in this turn.
+    /// Requests that may still be taken in this turn.
     requests: usize,
     /// Wakes us no later than the next deadline. Deadlines that move away leave
     /// it as it is: it is set again when it goes off.
@@ -65,7 +68,7 @@ where
             conduit,
             serve,
             rest: Vec::new(),
-            requests: 0,
+            requests: REQUESTS,
             alarm: None,
             alarm_at: None,
             is_late: false,
@@ -86,7 +89,7 @@ where
                 state.core.on_deadline(now);
             }
         }
-        self.requests = 0;
+        self.requests = REQUESTS;
         let rest = std::mem::take(&mut self.rest);
         let left = self.receive(&rest, now);
         self.keep(rest, left);
@@ -131,7 +134,7 @@ where
 
     /// Whether others have their turn after so many bytes.
     const fn is_enough(&self, bytes: usize) -> bool {
-        bytes >= buffers::READ || self.requests >= REQUESTS
+        bytes >= buffers::READ || self.requests == 0
     }
 
     /// Reads once, and acts on it; returns how much it was.
@@ -181,7 +184,7 @@ where
     /// one turn; returns how much of it is left.
     fn receive(&mut self, mut input: &[u8], now: Instant) -> usize {
         let mut head = buffers::head();
-        while self.requests < REQUESTS {
+        while self.requests > 0 {
             let event = {
                 let mut state = self.conduit.lock();
                 state.lend();
@@ -239,8 +242,15 @@ where
             tail: (end && head.is_connect()).then_some(Tail::Bare),
             ..Slot::default()
         };
-        self.conduit.lock().slots.insert(stream, slot);
-        self.requests += 1;
+        let is_wasteful = {
+            let mut state = self.conduit.lock();
+            state.slots.insert(stream, slot);
+            state.core.is_wasteful()
+        };
+        if is_wasteful {
+            self.requests = self.requests.min(REQUESTS_OF_WASTERS);
+        }
+        self.requests = self.requests.saturating_sub(1);
         let exchange = Exchange::new(self.conduit.clone(), stream);
         (self.serve)(Request {
             exchange,

@@ -6,6 +6,8 @@ use tokio::{
     net::TcpStream,
 };
 
+use crate::buffers;
+
 /// A stream of bytes that can also be broken off.
 pub trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// Room beyond what is wanted that makes reading it cheaper.
@@ -40,7 +42,7 @@ pub struct Sealed<IO>(pub IO);
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Socket for Sealed<IO> {
     /// A record is opened where it is to be only if all of it has room there.
-    const SLACK: usize = 17 * 1024;
+    const SLACK: usize = buffers::SEALED - buffers::READ;
 
     fn break_off(&self) {}
 }

@@ -80,6 +80,15 @@ impl Connection {
         matches!(self.0, Inner::Http2(_))
     }
 
+    /// Whether the peer gives up much of what it asks for, before it is answered.
+    #[must_use]
+    pub fn is_wasteful(&self) -> bool {
+        match &self.0 {
+            Inner::Http2(connection) => connection.is_wasteful(),
+            _ => false,
+        }
+    }
+
     /// The next thing that has happened. What of `input` it needed is taken off
     /// it; a head or trailers are in `head`, until the next call. Data is
     /// borrowed from `input`, so that commands can be given while it is held.

@@ -352,6 +352,10 @@ impl Connection {
         self.ending == Ending::Abort
     }
 
+    pub(crate) fn is_wasteful(&self) -> bool {
+        self.floods.wastes(&self.limits)
+    }
+
     pub(crate) const fn streams(&self) -> usize {
         self.streams.len()
     }

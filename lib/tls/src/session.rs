@@ -26,10 +26,10 @@ use crate::{
     },
 };
 
-/// Whole records that are read, or written, with one call.
-const AT_ONCE: usize = 4;
-/// Room for them.
-const ROOM: usize = AT_ONCE * (HEADER + MAX_PLAIN + TRAILER);
+/// Read, or written, with one call.
+const ROOM: usize = 64 * 1024;
+/// What that is before it is sealed, in four records.
+const AT_ONCE: usize = ROOM - 4 * (HEADER + TRAILER);
 /// Records without a byte of data that a peer may send one after the other.
 const IDLE: u32 = 32;
 
@@ -327,7 +327,7 @@ impl<IO> Session<IO> {
 
     /// Seals no more than goes out with one call; how much that was.
     fn seal_data(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let bytes = &bytes[..bytes.len().min(AT_ONCE * MAX_PLAIN)];
+        let bytes = &bytes[..bytes.len().min(AT_ONCE)];
         for plain in bytes.chunks(MAX_PLAIN) {
             self.renew()?;
             self.seal(Content::Data, plain)?;
@@ -514,7 +514,7 @@ impl<IO> fmt::Debug for Session<IO> {
 }
 
 /// Room for the longest record that may come.
-const _: () = assert!(ROOM >= HEADER + MAX_SEALED);
+const _: () = assert!(ROOM >= HEADER + MAX_SEALED && AT_ONCE <= 4 * MAX_PLAIN);
 
 #[cfg(test)]
 mod tests;

@@ -162,41 +162,70 @@ async fn a_connect_that_ends_before_its_answer_ends() {
     }
 }
 
+/// GET, http, /, and an authority (RFC 7541 appendix A).
+const HEAD: &[u8] = b"\x82\x86\x84\x41\x03web";
+/// Of a frame with it.
+const HEADERS: usize = 9 + HEAD.len();
+
 /// An HTTP/2 client's first bytes: settings, and so many requests.
 fn requests(count: usize) -> Vec<u8> {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     for stream in (1u32..).step_by(2).take(count) {
-        // GET, http, /, and an authority (RFC 7541 appendix A); all of it, no body.
-        let head = b"\x82\x86\x84\x41\x03web";
-        bytes.extend_from_slice(&[0, 0, head.len() as u8, 1, 5]);
+        // All of the head, and no body.
+        bytes.extend_from_slice(&[0, 0, HEAD.len() as u8, 1, 5]);
         bytes.extend_from_slice(&stream.to_be_bytes());
-        bytes.extend_from_slice(head);
+        bytes.extend_from_slice(HEAD);
     }
     bytes
 }
 
-#[tokio::test]
-async fn h13_a_client_of_many_requests_takes_turns_with_others() {
-    const COUNT: usize = 250;
+/// How many requests of `bytes` are taken in each turn, until all `count` are.
+async fn turns(bytes: &[u8], count: usize) -> Vec<usize> {
     let (mut client, server) = tokio::io::duplex(64 * 1024);
-    client.write_all(&requests(COUNT)).await.unwrap();
+    client.write_all(bytes).await.unwrap();
     let taken = Arc::new(Mutex::new(Vec::new()));
     let take = {
         let taken = taken.clone();
         move |request| taken.lock().unwrap().push(request)
     };
     let (_connection, life) = conduit::serve(server, Version::Http2, limits(), take);
-    let (mut life, mut first) = (Box::pin(life), None);
+    let (mut life, mut turns, mut before) = (Box::pin(life), Vec::new(), 0);
     // Nothing more comes: each turn is one that the last has asked for.
     let all = std::future::poll_fn(|cx| {
         assert!(life.as_mut().poll(cx).is_pending());
         let so_far = taken.lock().unwrap().len();
-        first.get_or_insert(so_far);
-        if so_far < COUNT {
+        turns.push(so_far - before);
+        before = so_far;
+        if so_far < count {
             return std::task::Poll::Pending;
         }
         std::task::Poll::Ready(())
     });
     soon(all).await;
-    assert!((1..COUNT).contains(&first.unwrap()), "{first:?} at once");
+    turns
+}
+
+#[tokio::test]
+async fn h13_a_client_of_many_requests_takes_turns_with_others() {
+    const COUNT: usize = 250;
+    let turns = turns(&requests(COUNT), COUNT).await;
+    assert!((1..COUNT).contains(&turns[0]), "{turns:?}");
+}
+
+#[tokio::test]
+async fn h13_who_gives_up_what_it_asks_for_takes_short_turns() {
+    const COUNT: usize = 100;
+    let asked = requests(COUNT);
+    let (hello, frames) = asked.split_at(asked.len() - COUNT * HEADERS);
+    let mut wasted = hello.to_vec();
+    for frame in frames.chunks(HEADERS) {
+        wasted.extend_from_slice(frame);
+        // RST_STREAM of the same stream, CANCEL.
+        wasted.extend_from_slice(&[0, 0, 4, 3, 0]);
+        wasted.extend_from_slice(&frame[5..9]);
+        wasted.extend_from_slice(&[0, 0, 0, 8]);
+    }
+    let turns = turns(&wasted, COUNT).await;
+    assert!(turns[1..].iter().all(|taken| *taken <= 2), "{turns:?}");
+    assert!(turns[0] < COUNT / 2, "{turns:?}");
 }

@@ -30,6 +30,8 @@ struct Bucket {
 pub(crate) const TINY: usize = 16;
 /// WINDOW_UPDATEs and the like that one DATA frame of ours may bring about.
 const PER_DATA_FRAME: u32 = 4;
+/// Streams that a client may give up without being taken for a wasteful one.
+const WASTED: u32 = 32;
 /// How much shorter compression makes ordinary fields, at most.
 const COMPRESSION: usize = 64;
 
@@ -90,6 +92,13 @@ impl Floods {
         self.control.earn(1, limits.control_frames);
     }
 
+    /// Whether the peer has lately given up more than a client does that leaves a
+    /// page: what it opens next may be for nothing, too.
+    pub(crate) const fn wastes(&self, limits: &Limits) -> bool {
+        let [burst, _] = limits.resets;
+        self.resets.tokens.saturating_add(WASTED) < burst
+    }
+
     /// A stream has got its answer: another may be given up, so that a client
     /// whose requests often take too long is not taken for an attacker.
     pub(crate) fn answered(&mut self, limits: &Limits) {
@@ -143,6 +152,20 @@ mod tests {
         assert_eq!(spent(&mut bucket, start), 3);
         assert_eq!(spent(&mut bucket, start + Duration::from_millis(200)), 2);
         assert_eq!(spent(&mut bucket, start + Duration::from_secs(60)), 3);
+    }
+
+    #[test]
+    fn h13_who_gives_up_much_and_gets_no_answers_is_wasteful() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let mut floods = Floods::new(&limits, now);
+        for _ in 0..WASTED {
+            floods.spend(Flood::Resets, &limits, now).unwrap();
+            assert!(!floods.wastes(&limits));
+        }
+        floods.spend(Flood::Resets, &limits, now).unwrap();
+        assert!(floods.wastes(&limits));
+        floods.answered(&limits);
+        assert!(!floods.wastes(&limits));
     }
 
     #[test]
