@@ -31,7 +31,10 @@ use crate::{
 /// Requests that are taken in one turn. A client that sends a thousand at once is
 /// served like one that sends them one by one: others have their turns between.
 const REQUESTS: usize = 128;
-/// The same for a client that gives up much of what it asks for: what it wastes it
+/// The same for all that a peer says: what is cheap to say in many small frames may
+/// cost more to hear.
+const EVENTS: usize = 512;
+/// Requests of a turn for a client that gives up much of what it asks for: what it wastes it
 /// takes from nobody.
 const REQUESTS_OF_WASTERS: usize = 2;
 
@@ -44,6 +47,8 @@ pub(crate) struct Driver<IO, S> {
     rest: Vec<u8>,
     /// Requests that may still be taken in this turn.
     requests: usize,
+    /// The same of everything that is said.
+    events: usize,
     /// Wakes us no later than the next deadline. Deadlines that move away leave
     /// it as it is: it is set again when it goes off.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -69,6 +74,7 @@ where
             serve,
             rest: Vec::new(),
             requests: REQUESTS,
+            events: EVENTS,
             alarm: None,
             alarm_at: None,
             is_late: false,
@@ -89,7 +95,7 @@ where
                 state.core.on_deadline(now);
             }
         }
-        self.requests = REQUESTS;
+        (self.requests, self.events) = (REQUESTS, EVENTS);
         let rest = std::mem::take(&mut self.rest);
         let left = self.receive(&rest, now);
         self.keep(rest, left);
@@ -134,7 +140,7 @@ where
 
     /// Whether others have their turn after so many bytes.
     const fn is_enough(&self, bytes: usize) -> bool {
-        bytes >= buffers::READ || self.requests == 0
+        bytes >= buffers::READ || self.requests == 0 || self.events == 0
     }
 
     /// Reads once, and acts on it; returns how much it was.
@@ -180,11 +186,11 @@ where
         }
     }
 
-    /// Acts on everything that `input` says, but for requests that are too many for
-    /// one turn; returns how much of it is left.
+    /// Acts on what `input` says, as far as it is not too much for one turn; returns
+    /// how much of it is left.
     fn receive(&mut self, mut input: &[u8], now: Instant) -> usize {
         let mut head = buffers::head();
-        while self.requests > 0 {
+        while self.requests > 0 && self.events > 0 {
             let event = {
                 let mut state = self.conduit.lock();
                 state.lend();
@@ -195,6 +201,7 @@ where
                 event
             };
             let Some(event) = event else { break };
+            self.events -= 1;
             self.act(event, &mut head, now);
         }
         buffers::give_back_head(head);

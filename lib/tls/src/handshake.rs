@@ -213,8 +213,7 @@ where
 {
     let end = incoming.len();
     if end > MOST {
-        let much = rustls::Error::PeerMisbehaved(rustls::PeerMisbehaved::TooMuchEarlyDataReceived);
-        return Err(much.into());
+        return Err(rustls::Error::General("it is longer than any handshake".into()).into());
     }
     incoming.resize(end + READ, 0);
     let read = io.read(&mut incoming[end..]).await;

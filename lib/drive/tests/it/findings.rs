@@ -179,8 +179,8 @@ fn requests(count: usize) -> Vec<u8> {
     bytes
 }
 
-/// How many requests of `bytes` are taken in each turn, until all `count` are.
-async fn turns(bytes: &[u8], count: usize) -> Vec<usize> {
+/// How much `measure` finds that each turn has brought of `bytes`, until it is all.
+async fn turns(bytes: &[u8], all: usize, measure: fn(&[Request]) -> usize) -> Vec<usize> {
     let (mut client, server) = tokio::io::duplex(64 * 1024);
     client.write_all(bytes).await.unwrap();
     let taken = Arc::new(Mutex::new(Vec::new()));
@@ -191,24 +191,24 @@ async fn turns(bytes: &[u8], count: usize) -> Vec<usize> {
     let (_connection, life) = conduit::serve(server, Version::Http2, limits(), take);
     let (mut life, mut turns, mut before) = (Box::pin(life), Vec::new(), 0);
     // Nothing more comes: each turn is one that the last has asked for.
-    let all = std::future::poll_fn(|cx| {
+    let taking = std::future::poll_fn(|cx| {
         assert!(life.as_mut().poll(cx).is_pending());
-        let so_far = taken.lock().unwrap().len();
+        let so_far = measure(&taken.lock().unwrap());
         turns.push(so_far - before);
         before = so_far;
-        if so_far < count {
+        if so_far < all {
             return std::task::Poll::Pending;
         }
         std::task::Poll::Ready(())
     });
-    soon(all).await;
+    soon(taking).await;
     turns
 }
 
 #[tokio::test]
 async fn h13_a_client_of_many_requests_takes_turns_with_others() {
     const COUNT: usize = 250;
-    let turns = turns(&requests(COUNT), COUNT).await;
+    let turns = turns(&requests(COUNT), COUNT, <[_]>::len).await;
     assert!((1..COUNT).contains(&turns[0]), "{turns:?}");
 }
 
@@ -225,7 +225,26 @@ async fn h13_who_gives_up_what_it_asks_for_takes_short_turns() {
         wasted.extend_from_slice(&frame[5..9]);
         wasted.extend_from_slice(&[0, 0, 0, 8]);
     }
-    let turns = turns(&wasted, COUNT).await;
+    let turns = turns(&wasted, COUNT, <[_]>::len).await;
     assert!(turns[1..].iter().all(|taken| *taken <= 2), "{turns:?}");
     assert!(turns[0] < COUNT / 2, "{turns:?}");
+}
+
+#[tokio::test]
+async fn h14_a_client_of_many_small_frames_takes_turns_with_others() {
+    const COUNT: usize = 2000;
+    let mut bytes = requests(1);
+    // POST, and more is to come.
+    let head = bytes.len() - HEADERS;
+    bytes[head + 4] = 4;
+    bytes[head + 9] = 0x83;
+    for _ in 0..COUNT {
+        bytes.extend_from_slice(&[0, 0, 1, 0, 0, 0, 0, 0, 1, b'x']);
+    }
+    let received = |taken: &[Request]| {
+        let carried = taken.first().map(|request| request.exchange.carried());
+        carried.map_or(0, |carried| carried.received as usize)
+    };
+    let turns = turns(&bytes, COUNT, received).await;
+    assert!(turns.iter().all(|taken| *taken < COUNT / 3), "{turns:?}");
 }
