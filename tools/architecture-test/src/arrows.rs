@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["api", "core", "http", "net", "proto", "tls", "wire"],
     ),
     // It plays the control plane of the sidecars that it starts.
-    ("mesh-pair", &["core", "proto", "tls"]),
+    ("mesh-pair", &["core", "net", "proto", "tls"]),
     // Programs.
     (
         "mesh-proxy",
