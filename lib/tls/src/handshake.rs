@@ -128,8 +128,10 @@ where
                 return Ok(behind);
             }
             Next::Fail(why) => {
-                // The alert that says so, if it still listens.
-                step(side, &mut incoming, &mut outgoing, &mut Vec::new());
+                // The alert that says so, if there is one and the peer still listens.
+                if side.state().wants_write() {
+                    step(side, &mut incoming, &mut outgoing, &mut Vec::new());
+                }
                 let _ = send(io, &mut outgoing).await;
                 return Err(why);
             }

@@ -8,6 +8,7 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     join,
+    time::{Duration, timeout},
 };
 use tokio_rustls::{
     TlsAcceptor, TlsConnector, client::TlsStream as TheirClient, server::TlsStream as TheirServer,
@@ -133,4 +134,73 @@ async fn what_comes_with_the_handshakes_end_is_read() {
         assert_eq!(read, "hello".repeat(1000));
     };
     join!(theirs, ours);
+}
+
+/// Numbers that look like chance, and are the same each time (xorshift, Marsaglia).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+}
+
+/// What a client says first.
+async fn hello() -> Vec<u8> {
+    let west = TestRoot::new("west");
+    let (near, mut far) = duplex(PIPE);
+    let tls = honest(&west, &[]);
+    let expected = [id(CALLER)];
+    let calling = tls.connect(near, &expected, Some("web.shop"), ALPN_MESH);
+    let mut hello = vec![0; PIPE];
+    let listening = async {
+        let length = far.read(&mut hello).await.unwrap();
+        hello.truncate(length);
+        drop(far);
+    };
+    let (called, ()) = join!(calling, listening);
+    assert_eq!(called.unwrap_err().reason(), "io");
+    hello
+}
+
+#[tokio::test]
+async fn h20_bytes_that_are_no_handshake_end_it() {
+    let west = TestRoot::new("west");
+    let tls = honest(&west, &[]);
+    let hello = hello().await;
+    let mut chance = Chance(0x2545_f491_4f6c_dd1d);
+    for _ in 0..1000 {
+        let mut said = hello.clone();
+        for _ in 0..chance.below(4) {
+            let at = chance.below(said.len());
+            said[at] = chance.below(256) as u8;
+        }
+        // In records that end in the middle of a message, or are cut off.
+        let cut = chance.below(said.len());
+        match chance.below(4) {
+            0 => said.truncate(cut),
+            1 if cut > 9 => {
+                let rest = said.split_off(cut);
+                let [high, low] = ((cut - 5) as u16).to_be_bytes();
+                said[3..5].copy_from_slice(&[high, low]);
+                let [high, low] = (rest.len() as u16).to_be_bytes();
+                said.extend([22, 3, 3, high, low]);
+                said.extend(rest);
+            }
+            2 => said.extend([21, 3, 3, 0, 2, 2, chance.below(120) as u8]),
+            _ => {}
+        }
+        let (near, mut far) = duplex(PIPE);
+        let client = async {
+            far.write_all(&said).await.unwrap();
+            far.shutdown().await.unwrap();
+            let _ = far.read_to_end(&mut Vec::new()).await;
+        };
+        let serving = timeout(Duration::from_secs(10), tls.accept(near, ALPN_MESH));
+        let (served, ()) = join!(serving, client);
+        assert!(served.unwrap().is_err());
+    }
 }
