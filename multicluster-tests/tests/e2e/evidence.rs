@@ -16,8 +16,9 @@ use mesh_lab::{
 use serde_json::Value;
 
 /// Kinds of which every object is kept.
-const OBJECTS: &str = "pods,services,endpointslices,deployments,configmaps,links,trafficsplits,\
-                       events,nodes";
+const OBJECTS: &str = "pods,services,endpointslices,deployments,configmaps,events,nodes";
+/// Where the mesh is installed.
+const OBJECTS_OF_THE_MESH: &str = "links,trafficsplits";
 
 /// Keeps evidence whenever a test panics, before its faults and objects go.
 pub(crate) fn keep_of_failures() {
@@ -57,8 +58,13 @@ fn collect(folder: &Path, what: &str) -> std::io::Result<()> {
         fs::create_dir_all(&folder)?;
         copy_logs(&paths.cluster(cluster.name()).join("log"), &folder)?;
         // What cannot be asked leaves its error in its file.
-        let objects = kubectl(&cluster, &["get", OBJECTS, "-A", "-o", "yaml"]);
-        write(&folder.join("objects.yaml"), objects)?;
+        for (file, objects) in [
+            ("objects.yaml", OBJECTS),
+            ("mesh-objects.yaml", OBJECTS_OF_THE_MESH),
+        ] {
+            let objects = kubectl(&cluster, &["get", objects, "-A", "-o", "yaml"]);
+            write(&folder.join(file), objects)?;
+        }
         for pod in pods(&cluster) {
             of_pod(&cluster, &pod, &folder)?;
         }
