@@ -13,9 +13,10 @@ fn gateway_api(shared: &Shared) {
     let file = file.display().to_string();
     west.kubectl(&["apply", "--server-side", "-f", &file])
         .expect("the definition");
-    let definition = "crd/httproutes.gateway.networking.k8s.io";
-    west.kubectl(&["wait", "--for=condition=Established", definition])
-        .expect("it is served");
+    // (`kubectl wait` fails on one that has no condition at all yet.)
+    eventually("it is served", west, || {
+        west.kubectl(&["get", "httproutes", "-A"]).is_ok()
+    });
 }
 
 /// An HTTPRoute of west's `web`, until it is dropped.
