@@ -33,7 +33,7 @@ use crate::{
 const REQUESTS: usize = 128;
 /// The same for all that a peer says: what is cheap to say in many small frames may
 /// cost more to hear.
-const EVENTS: usize = 512;
+const EVENTS: usize = 256;
 /// Requests of a turn for a client that gives up much of what it asks for: what it wastes it
 /// takes from nobody.
 const REQUESTS_OF_WASTERS: usize = 2;
