@@ -49,45 +49,33 @@ impl<Data: Send + Sync> Renewal for KernelConnection<Data> {
     }
 }
 
-impl Side for UnbufferedClientConnection {
-    type Data = ClientConnectionData;
+/// Both sides have the same methods, of no common trait.
+macro_rules! side {
+    ($connection:ty, $data:ty) => {
+        impl Side for $connection {
+            type Data = $data;
 
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
+            fn process<'c, 'i>(
+                &'c mut self,
+                incoming: &'i mut [u8],
+            ) -> UnbufferedStatus<'c, 'i, Self::Data> {
+                self.process_tls_records(incoming)
+            }
 
-    fn state(&self) -> &CommonState {
-        self
-    }
+            fn state(&self) -> &CommonState {
+                self
+            }
 
-    fn into_secrets(self) -> Result<(ExtractedSecrets, Box<dyn Renewal>), rustls::Error> {
-        let (secrets, renewal) = self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Box::new(renewal)))
-    }
+            fn into_secrets(self) -> Result<(ExtractedSecrets, Box<dyn Renewal>), rustls::Error> {
+                let (secrets, renewal) = self.dangerous_into_kernel_connection()?;
+                Ok((secrets, Box::new(renewal)))
+            }
+        }
+    };
 }
 
-impl Side for UnbufferedServerConnection {
-    type Data = ServerConnectionData;
-
-    fn process<'c, 'i>(
-        &'c mut self,
-        incoming: &'i mut [u8],
-    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
-        self.process_tls_records(incoming)
-    }
-
-    fn state(&self) -> &CommonState {
-        self
-    }
-
-    fn into_secrets(self) -> Result<(ExtractedSecrets, Box<dyn Renewal>), rustls::Error> {
-        let (secrets, renewal) = self.dangerous_into_kernel_connection()?;
-        Ok((secrets, Box::new(renewal)))
-    }
-}
+side!(UnbufferedClientConnection, ClientConnectionData);
+side!(UnbufferedServerConnection, ServerConnectionData);
 
 /// What came behind a handshake.
 #[derive(Default)]
