@@ -201,6 +201,7 @@ fn late(place: &Place, to: SocketAddr, meanwhile: Option<&mut dyn FnMut()>) -> R
                     wire.answer("GET").await
                 })?;
                 took.push(start.elapsed());
+                // It is no attacker.
                 thread::sleep(Duration::from_millis(2));
             }
             took.sort_unstable();

@@ -17,6 +17,7 @@
 //! handshakes; [`Session`], what comes of them; [`Trust`], the bundles by trust domain; [`Certificate`] and
 //! [`KeyRequest`], our own identity; [`Clock`], the time that all of them go by.
 
+mod buffers;
 mod certificate;
 mod chain;
 mod clock;

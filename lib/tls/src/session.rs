@@ -6,7 +6,6 @@
 //! buffer; those for what is under way belong to the thread.
 
 use std::{
-    cell::RefCell,
     fmt, io,
     pin::Pin,
     sync::Arc,
@@ -18,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::rustls::{self, AlertDescription};
 
 use crate::{
+    buffers::{ROOM, Under, borrow},
     error::TlsError,
     handshake::{Behind, Renewal, Side},
     records::{
@@ -26,8 +26,6 @@ use crate::{
     },
 };
 
-/// Read, or written, with one call.
-const ROOM: usize = 64 * 1024;
 /// What that is before it is sealed, in four records.
 const AT_ONCE: usize = ROOM - 4 * (HEADER + TRAILER);
 /// Records without a byte of data that a peer may send one after the other.
@@ -38,82 +36,6 @@ const NEW_SESSION_TICKET: u8 = 4;
 /// The level of alerts that are no errors; of others nobody looks at it (RFC 8446 §6).
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
-
-thread_local! {
-    /// Buffers that nobody holds, each with room for [`ROOM`].
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-/// A thread keeps so many: one to read into, one to write from.
-const SPARES: usize = 2;
-
-fn borrow() -> Vec<u8> {
-    let spare = SPARE.with_borrow_mut(Vec::pop);
-    spare.unwrap_or_else(|| vec![0; ROOM])
-}
-
-fn give_back(buffer: Vec<u8>) {
-    SPARE.with_borrow_mut(|spare| {
-        if spare.len() < SPARES && buffer.len() == ROOM {
-            spare.push(buffer);
-        }
-    });
-}
-
-/// Bytes that are on their way: `buffer[at..end]`.
-#[derive(Default)]
-struct Under {
-    buffer: Vec<u8>,
-    at: usize,
-    end: usize,
-}
-
-impl Under {
-    const fn of(buffer: Vec<u8>) -> Self {
-        let end = buffer.len();
-        Self { buffer, at: 0, end }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.buffer[self.at..self.end]
-    }
-
-    const fn is_empty(&self) -> bool {
-        self.at == self.end
-    }
-
-    /// Takes a buffer, if there is none.
-    fn begin(&mut self) {
-        if self.buffer.is_empty() {
-            *self = Self {
-                buffer: borrow(),
-                at: 0,
-                end: 0,
-            };
-        }
-    }
-
-    /// Makes room behind what is there: in a buffer of the thread's, or a larger one.
-    fn room(&mut self, wanted: usize) -> &mut [u8] {
-        self.begin();
-        if self.buffer.len() - self.end < wanted {
-            self.buffer.copy_within(self.at..self.end, 0);
-            (self.at, self.end) = (0, self.end - self.at);
-        }
-        if self.buffer.len() - self.end < wanted {
-            self.buffer.resize(self.end + wanted, 0);
-        }
-        &mut self.buffer[self.end..]
-    }
-
-    /// The buffer goes back to the thread, but for what is in it.
-    fn rest(&mut self) {
-        if self.buffer.len() < ROOM && !self.is_empty() {
-            return;
-        }
-        let left = Self::of(self.bytes().to_vec());
-        give_back(std::mem::replace(self, left).buffer);
-    }
-}
 
 /// A stream over TLS 1.3. Its reader is told of an end that the peer did not say
 /// goodbye before, as an error.

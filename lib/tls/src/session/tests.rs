@@ -1,5 +1,6 @@
 //! Two sessions with each other, and with peers that break the rules.
 
+use mesh_testing::chance::Chance;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_rustls::rustls::{
     ConnectionTrafficSecrets,
@@ -358,26 +359,9 @@ async fn half_a_record_is_kept_in_as_much_as_it_needs() {
     assert!(all == pattern(10_000));
 }
 
-/// Numbers that look like chance, and are the same each time (xorshift, Marsaglia).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
-    }
-
-    fn bytes(&mut self, most: usize) -> Vec<u8> {
-        let length = self.below(most + 1);
-        (0..length).map(|_| self.below(256) as u8).collect()
-    }
-}
-
 #[tokio::test]
 async fn h20_whatever_a_peer_seals_is_carried_or_ends_the_session() {
-    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let mut chance = Chance::new(0x9e37_79b9_7f4a_7c15);
     for _ in 0..3000 {
         let (mut peer, mut reader) = pair(1 << 20);
         let mut sent = Vec::new();

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use mesh_testing::ca::{TestRoot, id};
+use mesh_testing::{
+    ca::{TestRoot, id},
+    chance::Chance,
+};
 use mesh_tls::ALPN_MESH;
 use rustls_pki_types::ServerName;
 use tokio::{
@@ -136,18 +139,6 @@ async fn what_comes_with_the_handshakes_end_is_read() {
     join!(theirs, ours);
 }
 
-/// Numbers that look like chance, and are the same each time (xorshift, Marsaglia).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % end as u64) as usize
-    }
-}
-
 /// What a client says first.
 async fn hello() -> Vec<u8> {
     let west = TestRoot::new("west");
@@ -171,7 +162,7 @@ async fn h20_bytes_that_are_no_handshake_end_it() {
     let west = TestRoot::new("west");
     let tls = honest(&west, &[]);
     let hello = hello().await;
-    let mut chance = Chance(0x2545_f491_4f6c_dd1d);
+    let mut chance = Chance::new(0x2545_f491_4f6c_dd1d);
     for _ in 0..1000 {
         let mut said = hello.clone();
         for _ in 0..chance.below(4) {
