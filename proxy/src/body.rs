@@ -47,7 +47,7 @@ fn plain_text(status: StatusCode) -> Result<Head, Invalid> {
 /// A request's body, whole if it is small enough to be sent twice.
 pub(crate) enum RequestBody {
     Kept(Bytes),
-    Streaming(Body),
+    Streaming(Incoming),
 }
 
 impl RequestBody {
@@ -62,22 +62,38 @@ impl RequestBody {
     }
 
     /// Reads the body if it is small and of a declared length. (A body of a
-    /// declared length has no trailers in HTTP/1; in HTTP/2 they are dropped.)
+    /// declared length has no trailers in HTTP/1; in HTTP/2 they are dropped.) One
+    /// that its client keeps until it is wanted is for the server to ask for.
     pub(crate) async fn of(body: Incoming) -> Result<Self, Broken> {
         if body.is_over() {
             return Ok(Self::none());
         }
         match body.length() {
-            Some(length) if Self::is_kept(length) => body.whole().await.map(Self::Kept),
-            _ => Ok(Self::Streaming(Body::Incoming(body))),
+            Some(length) if Self::is_kept(length) && !body.is_awaited() => {
+                body.whole().await.map(Self::Kept)
+            }
+            _ => Ok(Self::Streaming(body)),
         }
     }
 
-    /// The body for one attempt, and for the next, if it can be sent again.
-    pub(crate) fn attempt(self) -> (Body, Option<Self>) {
+    /// The body for one attempt.
+    pub(crate) fn attempt(&self) -> Body {
         match self {
-            Self::Kept(bytes) => (Body::Whole(bytes.clone()), Some(Self::Kept(bytes))),
-            Self::Streaming(body) => (body, None),
+            Self::Kept(bytes) => Body::Whole(bytes.clone()),
+            Self::Streaming(body) => Body::Incoming(body.again()),
+        }
+    }
+
+    /// Whether all of it is here for another attempt, whoever has received it.
+    pub(crate) const fn is_repeatable(&self) -> bool {
+        matches!(self, Self::Kept(_))
+    }
+
+    /// Whether nothing of it is gone.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self {
+            Self::Kept(_) => true,
+            Self::Streaming(body) => !body.has_passed(),
         }
     }
 }

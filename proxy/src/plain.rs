@@ -60,10 +60,9 @@ impl Default for Clients {
 /// A request without an answer.
 #[derive(thiserror::Error)]
 pub(crate) enum Error {
-    /// The server takes no connection: nobody has received the request, whose
-    /// body comes back.
+    /// The server takes no connection: nobody has received the request.
     #[error("no connection: {0}")]
-    Connect(io::Error, Box<Body>),
+    Connect(io::Error),
     /// It may have been received.
     #[error("the server broke off: {0}")]
     Broken(Broken),
@@ -103,7 +102,7 @@ impl Clients {
             let connected = Box::pin(self.connection(key, stale == STALE)).await;
             let (connection, is_kept) = match connected {
                 Ok(connected) => connected,
-                Err(error) => return Err(Error::Connect(error, Box::new(body))),
+                Err(error) => return Err(Error::Connect(error)),
             };
             // One that has ended before it said so shows below.
             if head.protocol().is_some() && connection.takes_protocols().await == Some(false) {

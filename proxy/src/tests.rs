@@ -3,6 +3,7 @@
 
 mod cost;
 mod cut;
+mod expectation;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -58,6 +59,7 @@ use crate::{
 mod limits;
 mod tunnels;
 mod workers;
+mod world;
 
 const HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const SERVER: &str = "spiffe://west/ns/shop/sa/web";
@@ -112,6 +114,10 @@ struct Server {
     received: Arc<AtomicUsize>,
     /// What its sidecar counts.
     registry: Registry,
+    /// Its sidecar is to leave.
+    leaving: Shutdown,
+    /// Its sidecar's connections.
+    connections: TaskTracker,
 }
 
 impl Server {
@@ -133,11 +139,12 @@ impl Server {
         let metrics = Metrics::register(&mut registry);
         let acceptor = Acceptor::new(listen((HOST, 0).into()).expect("a port"), 100);
         let sidecar = acceptor.local_addr().expect("an address").port();
+        let (leaving, connections) = (Shutdown::new(), TaskTracker::new());
         let door = Door {
             acceptor,
             spread: Spread::over(&[]),
-            tasks: TaskTracker::new(),
-            shutdown: Shutdown::new(),
+            tasks: connections.clone(),
+            shutdown: leaving.clone(),
         };
         tokio::spawn(door.serve(vec![inbound_of(tls, sidecar, metrics)]));
         Self {
@@ -145,11 +152,19 @@ impl Server {
             application,
             received: Arc::default(),
             registry,
+            leaving,
+            connections,
         }
     }
 
     fn endpoint(&self) -> Endpoint {
         endpoint(self.application, self.sidecar)
+    }
+
+    /// Waits until its sidecar carries nothing any more.
+    async fn ended(&self) {
+        self.connections.close();
+        self.connections.wait().await;
     }
 
     fn received(&self) -> usize {
@@ -312,7 +327,7 @@ async fn what_is_said_before_the_answer_is_passed_on() {
     let server = Server::start(&root, Habit::Hints).await;
     for request in [GET, POST] {
         let answer = exchange(&root, first_available(&[&server]), request).await;
-        let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n";
+        let hint = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\n";
         assert!(answer.starts_with(hint), "{answer}");
         assert!(answer.ends_with("\r\n\r\ngood"), "{answer}");
     }

@@ -8,8 +8,8 @@ use mesh_http::head::{Head, Invalid};
 use crate::body::RequestBody;
 
 /// Makes of a request one that can be carried: an upgrade whose body may be without
-/// an end, or whose answer has none, is served without (RFC 9110 §7.8), and a
-/// CONNECT has no body (§9.3.6).
+/// an end or is still to be asked for, or whose answer has none, is served without
+/// (RFC 9110 §7.8), and a CONNECT has no body (§9.3.6).
 pub(crate) fn prepare(head: &mut Head, body: &Incoming) -> Result<(), Invalid> {
     if !head.asks_for_tunnel() {
         return Ok(());
@@ -17,7 +17,8 @@ pub(crate) fn prepare(head: &mut Head, body: &Incoming) -> Result<(), Invalid> {
     if head.is_connect() {
         head.remove(b"content-length");
     }
-    let is_short = body.is_over() || body.length().is_some_and(RequestBody::is_kept);
+    let is_kept = body.length().is_some_and(RequestBody::is_kept) && !body.is_awaited();
+    let is_short = body.is_over() || is_kept;
     if head.is_connect() || head.method() == b"HEAD" || !is_short {
         head.set_upgrade(None)?;
     }

@@ -124,7 +124,7 @@ pub(crate) fn answer(request: &Message, path: &str) -> Message {
     let number = || argument.parse::<usize>().unwrap_or_default();
     match what {
         // What was sent.
-        "echo" => with(200, &[], request.body.clone()),
+        "echo" | "hinted" => with(200, &[], request.body.clone()),
         // So many bytes.
         "bytes" => with(200, &[("etag", "\"content\"")], content(number())),
         // The head that arrived.
@@ -135,7 +135,7 @@ pub(crate) fn answer(request: &Message, path: &str) -> Message {
             ..with(200, &[("trailer", "x-of-server")], request.body.clone())
         },
         // Names that are there more than once.
-        "many" => with(200, MANY, b"many".to_vec()),
+        "many" | "hints" => with(200, MANY, b"many".to_vec()),
         "status" => with(u16::try_from(number()).unwrap_or(500), &[], Vec::new()),
         _ => with(404, &[], b"no such path".to_vec()),
     }
@@ -177,7 +177,7 @@ async fn http1(socket: TcpStream) -> Result<()> {
         if leaves_http(&mut wire, &head, method, path).await? {
             return Ok(());
         }
-        if path == "/hints" {
+        if matches!(path, "/hints" | "/hinted") {
             let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
             wire.send(hints).await?;
         }
@@ -185,7 +185,6 @@ async fn http1(socket: TcpStream) -> Result<()> {
             wire.send("HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
         let request = wire.request_body(&head).await?;
-        let path = if path == "/hints" { "/many" } else { path };
         write(&mut wire, method, answer(&request, path)).await?;
         let is_last = head.get("connection").is_some_and(|value| value == "close");
         if is_last || head.first.ends_with("HTTP/1.0") {

@@ -124,7 +124,7 @@ pub struct Incoming {
     exchange: Arc<Exchange>,
     length: Option<u64>,
     is_over: bool,
-    /// A client waits for a 100 before it sends it.
+    /// A client waits for a 100 before it sends it, and was sent none by us.
     is_awaited: bool,
     /// It is none, but the bytes of another protocol.
     is_tunnel: bool,
@@ -164,6 +164,29 @@ impl Incoming {
     #[must_use]
     pub const fn is_over(&self) -> bool {
         self.is_over
+    }
+
+    /// Whether its client waits to be told that it is wanted: by the server that
+    /// the request goes to (RFC 9110 §10.1.1), or by us if it is read here.
+    #[must_use]
+    pub const fn is_awaited(&self) -> bool {
+        self.is_awaited
+    }
+
+    /// Another hand on it, for a request that is sent again if nothing of it
+    /// [has passed](Self::has_passed).
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            exchange: self.exchange.clone(),
+            ..*self
+        }
+    }
+
+    /// Whether something of it has gone on to a server.
+    #[must_use]
+    pub fn has_passed(&self) -> bool {
+        self.exchange.has_passed()
     }
 
     /// How long all of it is, in bytes, if its sender has said so.
@@ -214,7 +237,7 @@ impl Incoming {
         Ok(beginning.into())
     }
 
-    /// Asks a client that waits for it to send the body (RFC 9110 §10.1.1).
+    /// Asks a client that waits for it to send the body, which is read here.
     fn ask_for_it(&mut self) {
         if std::mem::take(&mut self.is_awaited)
             && let Ok(head) = Head::response(100)

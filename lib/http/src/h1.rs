@@ -72,7 +72,8 @@ struct Exchange {
     early: bool,
     http11: bool,
     keep_alive: bool,
-    /// The client waits for a 100, and none was sent.
+    /// The client waits for a 100, and neither was one sent nor has any of the
+    /// body come: it is not late.
     expects: bool,
     informational: u8,
 }
@@ -300,7 +301,7 @@ impl Connection {
                 after(limits.idle_time, Fault::Idle)
             }
             (Role::Server, Receiving::Length(_) | Receiving::Chunked(_))
-                if self.window_left() > 0 =>
+                if self.window_left() > 0 && !self.exchange.expects =>
             {
                 after(limits.body_time, Fault::BodyTimeout)
             }

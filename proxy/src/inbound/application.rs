@@ -55,7 +55,7 @@ pub(super) async fn answer_peer(
         Err(error) => {
             debug!(%server, %error, "application");
             return match error {
-                plain::Error::Connect(..) => Err(Reason::ConnectFailed),
+                plain::Error::Connect(_) => Err(Reason::ConnectFailed),
                 plain::Error::Broken(why) => reset(why).ok_or(Reason::BrokenOff),
                 plain::Error::NoProtocols => Ok(no_protocols()),
             };
@@ -121,7 +121,7 @@ async fn unmeshed(inbound: &Arc<Inbound>, client: &Unmeshed, request: Request) -
         Err(error) => {
             debug!(%server, %error, "application");
             let given_up = match error {
-                plain::Error::Connect(..) => None,
+                plain::Error::Connect(_) => None,
                 plain::Error::Broken(why) => reset(why),
                 plain::Error::NoProtocols => Some(no_protocols()),
             };

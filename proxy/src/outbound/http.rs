@@ -107,13 +107,13 @@ async fn attempts(
             Err(_) if journey.received.is_some() => break,
             Err(instead) => return instead.answer(&outbound.metrics),
         };
-        let (this, kept) = body.attempt();
+        let this = body.attempt();
         let failed = match send(outbound, &sending, &mut asking, this).await {
             Ok(response) => return answered(outbound, &sending, response, line),
             Err(failed) => failed,
         };
         journey.tried.add(sending.endpoint.clone());
-        body = match journey.again(failed, kept, start.elapsed()) {
+        body = match journey.again(failed, body, start.elapsed()) {
             Some(body) => body,
             None => break,
         };
@@ -153,7 +153,7 @@ impl Journey {
     fn again(
         &mut self,
         failed: Failed,
-        kept: Option<RequestBody>,
+        body: RequestBody,
         age: Duration,
     ) -> Option<RequestBody> {
         match failed {
@@ -162,16 +162,17 @@ impl Journey {
             Failed::Received { message, reset } => {
                 self.reset = reset;
                 let is_first = self.received.replace(message).is_none();
-                kept.filter(|_| is_first && self.is_idempotent)
+                let again = is_first && self.is_idempotent && body.is_repeatable();
+                again.then_some(body)
             }
-            Failed::Unsent { body, why } => {
-                let whole = kept.or_else(|| body.map(RequestBody::Streaming));
-                self.unsent = Some(if whole.is_some() {
+            Failed::Unsent { why } => {
+                let is_whole = body.is_whole();
+                self.unsent = Some(if is_whole {
                     format!("{UNREACHABLE}: {why}")
                 } else {
                     "the endpoint is gone".to_owned()
                 });
-                whole.filter(|_| age <= DEADLINE)
+                (is_whole && age <= DEADLINE).then_some(body)
             }
         }
     }
@@ -229,8 +230,8 @@ mod tests {
         Journey::of(&Asking::prepared(head, Version::Http1).unwrap())
     }
 
-    fn kept() -> Option<RequestBody> {
-        Some(RequestBody::Kept(Bytes::new()))
+    fn kept() -> RequestBody {
+        RequestBody::Kept(Bytes::new())
     }
 
     fn broken() -> Failed {
@@ -242,7 +243,6 @@ mod tests {
 
     fn unsent() -> Failed {
         Failed::Unsent {
-            body: None,
             why: "closed".to_owned(),
         }
     }
@@ -275,8 +275,6 @@ mod tests {
         assert!(journey.again(unsent(), kept(), DEADLINE).is_some());
         assert!(journey.again(unsent(), kept(), LATE).is_none());
         assert_eq!(journey.message(), "no endpoint could be reached: closed");
-        assert!(journey.again(unsent(), None, Duration::ZERO).is_none());
-        assert_eq!(journey.message(), "the endpoint is gone");
     }
 
     #[test]

@@ -4,22 +4,27 @@
 mod application;
 mod log;
 mod routes;
-mod world;
 
 use mesh_dataplane::message;
 use mesh_drive::{
-    conduit::{self, Conduit, Version},
+    conduit::{self, Version},
     exchange::{Answer, Exchange},
     stream::ByteStream,
 };
 use mesh_http::head::Head;
 use tokio::sync::mpsc;
 
-use self::{
-    application::{BYE, Heads, extended, http1, refuser},
-    world::{BOTH, Behind, Client, World, plain, soon},
+use self::application::{BYE, extended, http1, refuser};
+use super::{
+    world::{BOTH, Behind, Client, Heads, World, plain, soon},
+    *,
 };
-use super::*;
+
+/// Before an application that agrees to tunnels.
+async fn agreeable(behind: Behind) -> World {
+    let (application, heads) = http1().await;
+    World::before(behind, application, heads, Protocol::Detect).await
+}
 
 /// A request to upgrade.
 fn upgrade(method: &str, path: &str, protocol: &str, body: &str) -> String {
@@ -53,7 +58,7 @@ async fn h12_an_upgrade_behind_a_request_is_a_tunnel() {
             ("GET", "SPDY/3.1", ""),
             ("POST", "tcp", "with a body"),
         ] {
-            let mut world = World::new(behind).await;
+            let mut world = agreeable(behind).await;
             let mut client = world.client().await;
             client.say(PLAIN_GET).await;
             assert!(client.head().await.starts_with("HTTP/1.1 200 "));
@@ -99,7 +104,7 @@ async fn h12_a_declared_port_is_no_other() {
 #[tokio::test]
 async fn h12_an_upgrade_that_is_declined_leaves_http_as_it_is() {
     for behind in BOTH {
-        let world = World::new(behind).await;
+        let world = agreeable(behind).await;
         let mut client = world.client().await;
         for (path, status, named) in [
             ("/declined", "200", None),
@@ -129,7 +134,7 @@ async fn h12_what_comes_early_behind_a_refusal_is_no_request() {
             upgrade("GET", "/declined", "other", ""),
             "CONNECT refused:1 HTTP/1.1\r\nhost: refused:1\r\n\r\n".to_owned(),
         ] {
-            let mut world = World::new(behind).await;
+            let mut world = agreeable(behind).await;
             let mut client = world.client().await;
             client.say(&format!("{request}{PLAIN_GET}")).await;
             let answer = client.head().await;
@@ -149,7 +154,7 @@ async fn h12_a_connect_reaches_the_application_as_one_and_leads_nowhere_else() {
     for behind in BOTH {
         // The last is what our own streams of bytes look like.
         for authority in ["shop.example:443", "[fd00::1]:1", "mesh.tcp:0"] {
-            let mut world = World::new(behind).await;
+            let mut world = agreeable(behind).await;
             let mut client = world.client().await;
             let request = format!(
                 "CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\nmesh-proto: \
@@ -171,7 +176,7 @@ async fn h12_a_connect_reaches_the_application_as_one_and_leads_nowhere_else() {
 
 #[tokio::test]
 async fn h12_a_connect_in_a_wrong_form_reaches_nobody() {
-    let mut world = World::new(Behind::Sidecar).await;
+    let mut world = agreeable(Behind::Sidecar).await;
     for target in ["/", "web", "http://web:80/", "web:80/x", "web:"] {
         let mut client = world.client().await;
         let request = format!("CONNECT {target} HTTP/1.1\r\nhost: web:80\r\n\r\n");
@@ -187,7 +192,7 @@ async fn h12_an_upgrade_that_is_not_carried_is_a_request_like_any_other() {
     let websocket = upgrade("GET", "/chat", "websocket", "");
     let old = websocket.replace("HTTP/1.1", "HTTP/1.0");
     for behind in BOTH {
-        let mut world = World::new(behind).await;
+        let mut world = agreeable(behind).await;
         for request in [
             upgrade("GET", "/chat", "h2c", ""),
             upgrade("GET", "/chat", "websocket, h2c", ""),
@@ -207,7 +212,7 @@ async fn h12_an_upgrade_that_is_not_carried_is_a_request_like_any_other() {
 #[tokio::test]
 async fn h12_a_tunnel_that_breaks_off_breaks_off() {
     for behind in BOTH {
-        let world = World::new(behind).await;
+        let world = agreeable(behind).await;
         let mut client = world.client().await;
         client.say(&upgrade("GET", "/reset", "other", "")).await;
         assert!(client.head().await.starts_with("HTTP/1.1 101 "));
@@ -216,6 +221,28 @@ async fn h12_a_tunnel_that_breaks_off_breaks_off() {
         let expected = std::io::ErrorKind::ConnectionReset;
         assert_eq!(error.kind(), expected, "{behind:?}");
     }
+}
+
+#[tokio::test]
+async fn h12_sidecars_that_leave_let_a_tunnel_end_by_itself() {
+    let root = TestRoot::new("west");
+    let (application, heads) = http1().await;
+    let server = Server::before(root.tls(SERVER), application);
+    let target = first_of(vec![vec![server.endpoint()]]);
+    let world = World::to(&root, target, heads, Protocol::Detect).await;
+    let mut client = world.client().await;
+    client.say(&upgrade("GET", "/chat", "websocket", "")).await;
+    assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+    let mut idle = world.client().await;
+    idle.say(PLAIN_GET).await;
+    assert!(idle.head().await.starts_with("HTTP/1.1 200 "));
+    idle.hear("good").await;
+    world.leaving.trigger();
+    server.leaving.trigger();
+    // By then they have begun to leave.
+    assert_eq!(idle.rest().await, "");
+    talks(&mut client).await;
+    soon(server.ended()).await;
 }
 
 /// An application that reads a request and leaves.

@@ -153,8 +153,7 @@ impl Outgoing {
                 send_first(exchange, &bytes, true);
                 Self::Whole(bytes)
             }
-            Body::Incoming(mut incoming) => {
-                incoming.ask_for_it();
+            Body::Incoming(incoming) => {
                 incoming.exchange.join(exchange, without_ours);
                 Self::Joined(incoming)
             }
@@ -176,7 +175,7 @@ impl Outgoing {
     fn left(self) -> Option<Body> {
         match self {
             Self::Whole(bytes) => Some(Body::Whole(bytes)),
-            Self::Joined(incoming) if !incoming.exchange.has_passed() => {
+            Self::Joined(incoming) if !incoming.has_passed() => {
                 Some(Body::Incoming(incoming))
             }
             Self::Joined(_) | Self::Copied => None,
@@ -206,9 +205,7 @@ async fn final_answer(
         match exchange.answer().await? {
             Answer::Final { head, end } => return Ok((head, end)),
             Answer::Informational(mut head) => {
-                // That the body is wanted was said when there was somebody to send
-                // it to (RFC 9110 §10.1.1).
-                if let Some(client) = client.filter(|_| head.status() != Some(100)) {
+                if let Some(client) = client {
                     without_ours(&mut head);
                     // One that is gone shows elsewhere.
                     let _ = client.send_head(&head, false);

@@ -21,6 +21,10 @@ impl Connection {
         input: &mut &'a [u8],
         head: &mut Head,
     ) -> Result<Option<Event<'a>>, Fault> {
+        let is_body = matches!(self.receiving, Receiving::Length(_) | Receiving::Chunked(_));
+        if is_body && !input.is_empty() {
+            self.exchange.expects = false;
+        }
         let event = match self.receiving {
             Receiving::Head { begun } => self.head(begun, now, input, head)?,
             Receiving::Length(left) => self.length(left, input)?,

@@ -78,7 +78,7 @@ impl Connection {
             return Err(Misuse::Order);
         }
         if head.is_informational() {
-            self.send_informational(status, head);
+            self.send_informational(status, head, now);
             return Ok(());
         }
         if status == 101 || (self.exchange.connect && (200..300).contains(&status)) {
@@ -87,9 +87,11 @@ impl Connection {
         self.send_answer(now, status, head, end)
     }
 
-    fn send_informational(&mut self, status: u16, head: &Head) {
+    fn send_informational(&mut self, status: u16, head: &Head, now: Instant) {
         if status == 100 {
             self.exchange.expects = false;
+            // From now on the body is due.
+            self.progress = now;
         }
         // HTTP/1.0 knows none (RFC 9110 §15.2).
         if self.exchange.http11 {

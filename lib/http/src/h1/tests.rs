@@ -846,6 +846,32 @@ fn h17_an_idle_keep_alive_survives_and_a_slow_body_does_not() {
 }
 
 #[test]
+fn h17_a_body_is_due_once_its_client_was_told_to_send_it() {
+    let post = "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
+    let late = |server: &mut Peer| {
+        server.now += Limits::default().body_time;
+        let now = server.now;
+        server.core.on_deadline(now);
+        server.feed("")
+    };
+    for by_itself in [false, true] {
+        let mut server = Peer::server();
+        assert_eq!(server.feed(post), [Seen::Head(false)]);
+        assert_eq!(late(&mut server), []);
+        if by_itself {
+            assert_eq!(server.feed("h"), [data("h", false)]);
+        } else {
+            server.answer(100, &[], false).unwrap();
+        }
+        server.now += Limits::default().body_time / 2;
+        let now = server.now;
+        server.core.on_deadline(now);
+        assert_eq!(server.feed(""), []);
+        assert_eq!(late(&mut server), [Seen::Closed(Fault::BodyTimeout)]);
+    }
+}
+
+#[test]
 fn h17_a_peer_that_does_not_read_is_left() {
     let mut server = Peer::server();
     server.feed(GET);

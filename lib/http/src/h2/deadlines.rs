@@ -89,7 +89,8 @@ impl Connection {
             // A tunnel's ends may be silent for as long as they like.
             let reads = stream.tunnel || stream.queue.is_empty();
             let unread = !reads && since >= limits.write_time;
-            let due = stream.remaining.is_some() && stream.receiving == Receiving::Body;
+            let is_body = stream.receiving == Receiving::Body && !stream.expects;
+            let due = stream.remaining.is_some() && is_body;
             let unsent = due && stream.receive_window > 0 && since >= limits.body_time;
             let unsent = unsent && self.role == Role::Server;
             let unread = unread.then_some(Bound::WriteTime);

@@ -199,6 +199,7 @@ impl Connection {
             Receiving::Done => return Err(Some(ResetReason::StreamClosed)),
         }
         stream.progress = now;
+        stream.expects = false;
         stream.receive_window -= header.len as i64;
         if stream.receive_window < 0 {
             return Err(Some(ResetReason::FlowControl));

@@ -159,6 +159,7 @@ impl Connection {
         stream.sending = Sending::Head;
         stream.head_only = head.method() == b"HEAD";
         stream.tunnel = head.is_connect();
+        stream.expects = head.expects_continue();
         stream.remaining = head.content_length().filter(|_| !stream.tunnel);
         if end {
             stream.receiving = Receiving::Done;

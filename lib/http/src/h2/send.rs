@@ -92,6 +92,10 @@ impl Connection {
         stream.tunnel &= !final_answer || (200..300).contains(&status);
         let bodiless = stream.head_only || (matches!(status, 204 | 304) && !stream.tunnel);
         let end = final_answer && (end || bodiless);
+        if status == 100 && std::mem::take(&mut stream.expects) {
+            // From now on the body is due.
+            stream.progress = now;
+        }
         if final_answer {
             stream.sending = Sending::Body;
             stream.progress = now;

@@ -41,6 +41,9 @@ pub(crate) struct Stream {
     pub(crate) head_only: bool,
     /// A CONNECT: each direction ends by itself.
     pub(crate) tunnel: bool,
+    /// The client waits for a 100, and neither was one sent nor has any of the
+    /// body come: it is not late.
+    pub(crate) expects: bool,
     pub(crate) informational: u8,
     /// It is in the row of streams that have something to send.
     pub(crate) in_turn: bool,
@@ -78,6 +81,7 @@ impl Stream {
             sending: Sending::Body,
             head_only: false,
             tunnel: false,
+            expects: false,
             informational: 0,
             in_turn: false,
             reported: false,

@@ -1076,6 +1076,34 @@ fn h17_a_body_that_stands_still_is_reset() {
 }
 
 #[test]
+fn h17_a_body_is_due_once_its_client_was_told_to_send_it() {
+    let mut server = Peer::server();
+    let mut head = Head::request("POST", "web", "/").unwrap();
+    head.push(b"content-length", b"50").unwrap();
+    head.push(b"expect", b"100-continue").unwrap();
+    let request = |stream| frame(Kind::Headers, WHOLE, stream, &block(&head));
+    server.feed([request(1), request(3), request(5)].concat());
+    let pass = |server: &mut Peer| {
+        for _ in 0..5 {
+            server.now += Duration::from_secs(15);
+            server.core.on_deadline(server.now);
+        }
+        server.feed("")
+    };
+    assert_eq!(pass(&mut server), []);
+    let go_on = Head::response(100).unwrap();
+    let stream = StreamId(1);
+    server
+        .core
+        .send_head(server.now, stream, &go_on, false)
+        .unwrap();
+    assert_eq!(server.feed(data(3, 0, 20)), [Seen::Data(3, 20, false)]);
+    // The third was told nothing, and has sent nothing.
+    let late = [1, 3].map(|stream| Seen::Reset(stream, ResetReason::Timeout));
+    assert_eq!(pass(&mut server), late);
+}
+
+#[test]
 fn a_connection_that_is_cut_off() {
     let mut server = Peer::server();
     server.core.receive_eof(server.now);

@@ -37,8 +37,6 @@ use crate::{
 pub(super) enum Failed {
     /// Nobody has received the request, and the endpoint is marked for it.
     Unsent {
-        /// If it is still whole.
-        body: Option<Body>,
         /// For the application.
         why: String,
     },
@@ -70,6 +68,10 @@ pub(super) async fn send(
         Some(Err(_)) => return Err(attempt.broken("the request cannot be sent")),
     };
     if let Some(reason) = attempt.refusal(&response) {
+        if let Body::Incoming(refusal) = &response.body {
+            // What its client still sends of the request is for another endpoint.
+            refusal.exchange().reset(Code::Cancel);
+        }
         return attempt.refused(reason);
     }
     without_ours(&mut response.head);
@@ -160,10 +162,7 @@ impl Attempt<'_> {
                 let connected = self.outbound.connect(self.endpoint, peer);
                 match Box::pin(connected).await {
                     Ok(connection) => self.mesh(&connection, asking, body).await,
-                    Err(error) => Err(Failed::Unsent {
-                        body: Some(body),
-                        why: error.told(),
-                    }),
+                    Err(error) => Err(Failed::Unsent { why: error.told() }),
                 }
             }
         }
@@ -184,9 +183,7 @@ impl Attempt<'_> {
             Err(error) => {
                 debug!(%address, %error, "endpoint");
                 match error {
-                    plain::Error::Connect(_, body) => {
-                        return Err(self.unsent("unreachable", Some(*body)));
-                    }
+                    plain::Error::Connect(_) => return Err(self.unsent("unreachable")),
                     plain::Error::Broken(why) => return Err(self.broken_by(why)),
                     plain::Error::NoProtocols => no_protocols(),
                 }
@@ -216,7 +213,7 @@ impl Attempt<'_> {
         let response = answer.map_err(|unanswered| {
             debug!(?unanswered, "endpoint");
             match unanswered.unsent {
-                Some(body) => self.unsent("closed", Some(body)),
+                Some(_) => self.unsent("closed"),
                 None => self.broken_by(unanswered.why),
             }
         })?;
@@ -235,7 +232,7 @@ impl Attempt<'_> {
             Reason::ConnectFailed
             | Reason::Overloaded
             | Reason::Draining
-            | Reason::UnknownEndpoint => Err(self.unsent(reason.as_str(), None)),
+            | Reason::UnknownEndpoint => Err(self.unsent(reason.as_str())),
             Reason::BrokenOff => Err(self.broken("the application broke off")),
             Reason::NotAllowed | Reason::BadRequest | Reason::TooManyHops => {
                 let message = format!("the peer refused: {}", reason.as_str());
@@ -244,10 +241,10 @@ impl Attempt<'_> {
         }
     }
 
-    fn unsent(&self, reason: &'static str, body: Option<Body>) -> Failed {
+    fn unsent(&self, reason: &'static str) -> Failed {
         self.failed(reason);
         let why = reason.to_owned();
-        Failed::Unsent { body, why }
+        Failed::Unsent { why }
     }
 
     fn broken(&self, message: &'static str) -> Failed {

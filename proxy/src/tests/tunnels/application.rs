@@ -7,9 +7,6 @@ use super::*;
 /// What it says when the client has ended.
 pub(super) const BYE: &str = "bye";
 
-/// Heads of requests that were read, with bodies of declared lengths.
-pub(super) type Heads = mpsc::Receiver<String>;
-
 /// An application of HTTP/1: by path it switches, or does not; it agrees to any
 /// CONNECT but one to `refused`.
 pub(super) async fn http1() -> (SocketAddr, Heads) {
@@ -29,6 +26,11 @@ async fn converse(mut wire: Client, tell: mpsc::Sender<String>) {
         let target = head.split([' ', '?']).nth(1).unwrap().to_owned();
         let (is_connect, wished) = (head.starts_with("CONNECT "), wished(&head));
         tell.send(head).await.unwrap();
+        if target == "/silent" {
+            // Until the client leaves.
+            let _ = wire.0.read_u8().await;
+            return;
+        }
         let answer = match (&*target, wished) {
             ("refused:1", _) => "HTTP/1.1 403 No\r\ncontent-length: 4\r\n\r\ngood".to_owned(),
             _ if is_connect => "HTTP/1.1 200 Yes\r\n\r\n".to_owned(),

@@ -9,7 +9,7 @@ use crate::access::{
 };
 
 async fn a_tunnel(written: &Written) {
-    let world = World::new(Behind::Sidecar).await;
+    let world = agreeable(Behind::Sidecar).await;
     let mut client = world.client().await;
     let request = upgrade("POST", "/chat?secret", "SPDY/3.1", "");
     client.say(&request).await;

@@ -36,6 +36,10 @@ fn rule() -> Rule {
 }
 
 fn routed(endpoint: Endpoint) -> Target {
+    by_rule(endpoint, rule())
+}
+
+fn by_rule(endpoint: Endpoint, rule: Rule) -> Target {
     let reference = ServiceRef {
         namespace: "shop".into(),
         name: "web".into(),
@@ -44,7 +48,7 @@ fn routed(endpoint: Endpoint) -> Target {
     let route = HttpRoute {
         namespace: "shop".into(),
         name: "web".into(),
-        rules: vec![rule()],
+        rules: vec![rule],
     };
     let service = Destination::Service(Service {
         reference: reference.clone(),
@@ -79,6 +83,44 @@ async fn h12_a_route_leads_and_changes_what_becomes_a_tunnel() {
         let expected = "GET /chat HTTP/1.1\r\nhost: other:1\r\n";
         assert!(head.starts_with(expected), "{head}");
         assert!(head.contains("x-asked: 1\r\n"), "{head}");
+        talks(&mut client).await;
+    }
+}
+
+/// A rule that changes nothing, and bears no answer that takes longer.
+fn limited(timeout: Duration) -> Rule {
+    let mut limited = Rule {
+        request_headers: HeaderChanges::default(),
+        response_headers: HeaderChanges::default(),
+        ..rule()
+    };
+    if let Action::Forward(forward) = &mut limited.action {
+        forward.rewrite = Rewrite::default();
+        forward.timeout = Some(timeout);
+    }
+    limited
+}
+
+#[tokio::test]
+async fn h12_a_route_s_time_ends_with_the_answer_that_opens_the_tunnel() {
+    let root = TestRoot::new("west");
+    for behind in BOTH {
+        let (application, heads) = http1().await;
+        let endpoint = match behind {
+            Behind::Sidecar => Server::before(root.tls(SERVER), application).endpoint(),
+            Behind::Nothing => plain(application),
+        };
+        let target = by_rule(endpoint, limited(Duration::from_millis(500)));
+        let world = World::to(&root, target, heads, Protocol::Detect).await;
+        let mut client = world.client().await;
+        client.say(&upgrade("GET", "/chat", "websocket", "")).await;
+        let answer = client.head().await;
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{behind:?}: {answer}");
+        // Asked for later, and out of time.
+        let mut late = world.client().await;
+        late.say(&upgrade("GET", "/silent", "websocket", "")).await;
+        let answer = late.head().await;
+        assert!(answer.starts_with("HTTP/1.1 504 "), "{behind:?}: {answer}");
         talks(&mut client).await;
     }
 }

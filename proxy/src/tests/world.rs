@@ -2,6 +2,10 @@
 
 use std::time::Instant;
 
+use mesh_dataplane::message;
+use mesh_drive::conduit::{self, Conduit, Version};
+use tokio::sync::mpsc;
+
 use super::*;
 use crate::outbound::balancer::Tried;
 
@@ -14,6 +18,9 @@ pub(super) enum Behind {
 
 pub(super) const BOTH: [Behind; 2] = [Behind::Sidecar, Behind::Nothing];
 
+/// Heads of requests that an application has read, with bodies of declared lengths.
+pub(super) type Heads = mpsc::Receiver<String>;
+
 /// A client's sidecar on a port of loopback, and an application behind it.
 pub(super) struct World {
     near: SocketAddr,
@@ -22,14 +29,11 @@ pub(super) struct World {
     pub(super) registry: Registry,
     /// The heads that the application has read.
     pub(super) heads: Heads,
+    /// The client's sidecar is to leave.
+    pub(super) leaving: Shutdown,
 }
 
 impl World {
-    pub(super) async fn new(behind: Behind) -> Self {
-        let (application, heads) = http1().await;
-        Self::before(behind, application, heads, Protocol::Detect).await
-    }
-
     pub(super) async fn before(
         behind: Behind,
         application: SocketAddr,
@@ -54,12 +58,13 @@ impl World {
         let outbound = outbound_of(root.tls(CLIENT), Metrics::register(&mut registry));
         let listener = TcpListener::bind((HOST, 0)).await.unwrap();
         let near = listener.local_addr().unwrap();
-        let to = target.clone();
+        let (to, leaving) = (target.clone(), Shutdown::new());
+        let shutdown = leaving.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (outbound, target) = (outbound.clone(), to.clone());
+                let shutdown = shutdown.clone();
                 tokio::spawn(async move {
-                    let shutdown = Shutdown::new();
                     outbound.route(stream, declared, target, &shutdown).await
                 });
             }
@@ -69,6 +74,7 @@ impl World {
             target,
             registry,
             heads,
+            leaving,
         }
     }
 
