@@ -299,7 +299,7 @@ fn end_to_end(fields: &Fields) -> Fields {
 
 /// For programs of the mesh alone.
 pub(super) fn is_ours(name: &str) -> bool {
-    name == "l5d-client-id" || name.starts_with("mesh-")
+    name.starts_with("l5d-") || name.starts_with("mesh-")
 }
 
 fn body(bytes: &[u8], start: usize, framing: Framing, message: &mut Message) -> Next {
