@@ -6,7 +6,8 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use mesh_core::{
     destination::{
-        Backend, Destination, Distribution, Endpoint, MeshPeer, Service as Meaning, ServiceRef,
+        Backend, Destination, Distribution, Endpoint, MeshPeer, Protocol, Service as Meaning,
+        ServiceRef,
     },
     ports,
 };
@@ -41,7 +42,10 @@ pub(crate) fn destination(
         return service(snapshot, remote, name, address.port());
     }
     match snapshot.pod_ips.get(&address.ip()) {
-        Some(pod) => Destination::Pod(local_endpoint(snapshot, address, pod)),
+        Some(pod) => Destination::Pod {
+            endpoint: local_endpoint(snapshot, address, pod),
+            protocol: protocol(snapshot, pod, address.port()),
+        },
         None => Destination::Unknown,
     }
 }
@@ -53,7 +57,7 @@ pub(crate) fn is_known(destination: &Destination) -> bool {
             let mut backends = service.backends.iter().chain(&service.route_backends);
             backends.all(|backend| backend.is_known)
         }
-        Destination::Pod(_) | Destination::Unknown | Destination::UndefinedPort => true,
+        Destination::Pod { .. } | Destination::Unknown | Destination::UndefinedPort => true,
     }
 }
 
@@ -181,6 +185,17 @@ fn local_endpoint(snapshot: &Snapshot, address: SocketAddr, pod: &Name) -> Endpo
     }
 }
 
+/// What a pod's own address speaks: what Services say of the port is for those
+/// who ask a Service.
+fn protocol(snapshot: &Snapshot, pod: &Name, port: u16) -> Protocol {
+    let pod = snapshot.pods.get(pod);
+    if pod.is_some_and(|pod| pod.is_opaque(port)) {
+        Protocol::Opaque
+    } else {
+        Protocol::Detect
+    }
+}
+
 fn reference(name: &Name, port: u16) -> ServiceRef {
     ServiceRef {
         namespace: name.0.as_str().into(),
@@ -208,7 +223,7 @@ mod tests {
             &Remote::new(),
             &format!("{}:80", CLUSTER_IPS.web),
         );
-        assert_eq!(web.protocol, mesh_core::destination::Protocol::Detect);
+        assert_eq!(web.protocol, Protocol::Detect);
         let endpoint = &web.backends[0].endpoints[0];
         assert_eq!(endpoint.address.to_string(), "10.42.0.7:8080");
         let peer = endpoint.mesh.as_ref().unwrap();
@@ -223,7 +238,15 @@ mod tests {
             Destination::UndefinedPort
         );
         assert_eq!(of("192.0.2.1:80"), Destination::Unknown);
-        assert!(matches!(of("10.42.0.7:8080"), Destination::Pod(_)));
+        for (address, expected) in [
+            ("10.42.0.7:8080", Protocol::Detect),
+            ("10.42.0.7:3306", Protocol::Opaque),
+        ] {
+            let Destination::Pod { protocol, .. } = of(address) else {
+                panic!("{address} is a pod's");
+            };
+            assert_eq!(protocol, expected, "{address}");
+        }
     }
 
     #[test]

@@ -103,7 +103,7 @@ pub(crate) fn snapshot() -> Snapshot {
         meshed: true,
         host_network: false,
         skip_inbound: Vec::new(),
-        opaque: Vec::new(),
+        opaque: None,
         ips: vec!["10.42.0.7".parse().unwrap()],
         policy: Default::default(),
     };

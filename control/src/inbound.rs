@@ -2,7 +2,7 @@
 
 use mesh_core::{destination::Protocol, inbound::InboundPolicy};
 
-use crate::snapshot::{Name, Snapshot};
+use crate::snapshot::{Name, Snapshot, WELL_KNOWN};
 
 /// The policy of one pod; none while policies cannot be read. Of a pod that
 /// nobody knows nothing can be reached.
@@ -43,10 +43,10 @@ fn ports(snapshot: &Snapshot, pod: &Name) -> InboundPolicy {
                 let Some(target) = slice.target(port) else {
                     continue;
                 };
+                let known = policy.protocols.entry(target).or_insert(port.protocol);
                 // What one of two Services declares opaque comes as bytes through it.
-                let known = policy.protocols.get(&target);
-                if port.protocol != Protocol::Detect && known != Some(&Protocol::Opaque) {
-                    policy.protocols.insert(target, port.protocol);
+                if port.protocol != Protocol::Detect && *known != Protocol::Opaque {
+                    *known = port.protocol;
                 }
                 let peers = snapshot.links.links.iter().filter(|link| link.export);
                 for peer in peers.filter(|link| service.is_exported_to(&link.cluster)) {
@@ -57,9 +57,20 @@ fn ports(snapshot: &Snapshot, pod: &Name) -> InboundPolicy {
             }
         }
     }
-    for port in snapshot.pods.get(pod).iter().flat_map(|pod| &pod.opaque) {
-        policy.protocols.insert(*port, Protocol::Opaque);
+    match snapshot.pods.get(pod).map(|pod| &pod.opaque) {
+        Some(Some(declared)) => {
+            let opaque = declared.iter().map(|port| (*port, Protocol::Opaque));
+            policy.protocols.extend(opaque);
+        }
+        // Of what Services lead to, they have said what it is.
+        Some(None) => {
+            for port in WELL_KNOWN {
+                policy.protocols.entry(port).or_insert(Protocol::Opaque);
+            }
+        }
+        None => {}
     }
+    policy.protocols.retain(|_, protocol| *protocol != Protocol::Detect);
     policy
 }
 
@@ -83,6 +94,37 @@ mod tests {
         // api, which leads to 9000 of the same pod, is exported to north only.
         let expected = [("north", 8080), ("north", 9000), ("west", 8080)];
         assert_eq!(exported, expected.map(|(td, port)| (td.to_owned(), port)));
+    }
+
+    /// With what `web` says of its port 80, which leads to this one, and with what the
+    /// pod declares.
+    fn protocol(target: u16, of_service: Protocol, declared: Option<Vec<u16>>) -> Protocol {
+        let mut snapshot = snapshot();
+        let name = |name: &str| ("shop".to_owned(), name.to_owned());
+        let web = snapshot.services.get_mut(&name("web")).unwrap();
+        web.ports[0].protocol = of_service;
+        for (_, port) in &mut snapshot.endpoints.get_mut(&name("web")).unwrap()[0].ports {
+            *port = target;
+        }
+        snapshot.pods.get_mut(&name("web-1")).unwrap().opaque = declared;
+        policy(&snapshot, &name("web-1")).unwrap().protocol(3306)
+    }
+
+    #[test]
+    fn a_well_known_port_is_opaque_unless_somebody_says_what_it_is() {
+        use Protocol::{Detect, Http1, Opaque};
+        for (target, of_service, declared, expected) in [
+            (8080, Detect, None, Opaque),
+            (8080, Detect, Some(vec![]), Detect),
+            (8080, Detect, Some(vec![3306]), Opaque),
+            (3306, Detect, None, Detect),
+            (3306, Http1, None, Http1),
+            (3306, Opaque, None, Opaque),
+            (3306, Http1, Some(vec![3306]), Opaque),
+        ] {
+            let found = protocol(target, of_service, declared.clone());
+            assert_eq!(found, expected, "{target} {of_service:?} {declared:?}");
+        }
     }
 
     #[test]

@@ -126,9 +126,24 @@ pub(crate) struct Pod {
     pub(crate) meshed: bool,
     pub(crate) host_network: bool,
     pub(crate) skip_inbound: Vec<u16>,
-    pub(crate) opaque: Vec<u16>,
+    /// The ports that it declares opaque; none if it says nothing of ports.
+    pub(crate) opaque: Option<Vec<u16>>,
     pub(crate) ips: Vec<IpAddr>,
     pub(crate) policy: PodFacts,
+}
+
+/// Ports on which the server usually speaks first, or that are no HTTP: opaque as
+/// long as nobody says anything of ports.
+pub(crate) const WELL_KNOWN: [u16; 8] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
+
+impl Pod {
+    /// Whether nobody is to look at what goes to this port of it.
+    pub(crate) fn is_opaque(&self, port: u16) -> bool {
+        match &self.opaque {
+            Some(declared) => declared.contains(&port),
+            None => WELL_KNOWN.contains(&port),
+        }
+    }
 }
 
 /// A TrafficSplit.

@@ -25,13 +25,10 @@ use tracing::warn;
 
 use super::{
     Export, Member, Mirror, Name, Pod, PolicyObjects, Said, Service, ServicePort, Slice, Snapshot,
-    Split, Standing,
+    Split, Standing, WELL_KNOWN,
     policy::{pod_facts, policies},
     routes::{Routes, routes},
 };
-
-/// Ports on which the server usually speaks first, or that are no HTTP.
-const OPAQUE: [u16; 8] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
 
 /// The objects that a snapshot is made of.
 pub(crate) struct Objects {
@@ -190,10 +187,15 @@ fn pod(object: &KubePod, trust_domain: &TrustDomain) -> Pod {
         meshed: has_sidecar && labelled,
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
         skip_inbound: ports(object.annotations().get(names::SKIP_INBOUND_PORTS)),
-        opaque: ports(object.annotations().get(names::OPAQUE_PORTS)),
+        opaque: declared_opaque(object.annotations()),
         ips: ips.filter_map(|ip| ip.ip.parse().ok()).collect(),
         policy: pod_facts(object),
     }
+}
+
+fn declared_opaque(annotations: &BTreeMap<String, String>) -> Option<Vec<u16>> {
+    let declared = annotations.get(names::OPAQUE_PORTS);
+    declared.map(|text| ports(Some(text)))
 }
 
 /// `80,8080-8090`; what is no port is left out.
@@ -219,10 +221,7 @@ fn cluster_ips(object: &KubeService) -> Vec<IpAddr> {
 
 fn service(object: &KubeService) -> Service {
     let spec = object.spec.as_ref();
-    let opaque = object
-        .annotations()
-        .get(names::OPAQUE_PORTS)
-        .map_or_else(|| OPAQUE.to_vec(), |text| ports(Some(text)));
+    let opaque = declared_opaque(object.annotations()).unwrap_or_else(|| WELL_KNOWN.to_vec());
     let ports = spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let ports = ports.filter(|port| port.protocol.as_deref().unwrap_or("TCP") == "TCP");
     let mirror = mirror(object);
@@ -427,6 +426,8 @@ fn links(
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::ServicePort as KubeServicePort;
+
     use super::*;
 
     fn gateway(namespace: &str, ingress: &serde_json::Value) -> Arc<KubeService> {
@@ -548,6 +549,29 @@ mod tests {
             reserved(&objects),
             expected.map(|ip| ip.parse().unwrap()).into()
         );
+    }
+
+    #[test]
+    fn well_known_ports_are_opaque_unless_the_service_says_which_are() {
+        let protocol = |annotation: Option<&str>, app_protocol: Option<&str>, port: u16| {
+            let mut object = KubeService::default();
+            let said = annotation.map(|text| (names::OPAQUE_PORTS.to_owned(), text.to_owned()));
+            object.metadata.annotations = Some(said.into_iter().collect());
+            object.spec.get_or_insert_default().ports = Some(vec![KubeServicePort {
+                port: port.into(),
+                app_protocol: app_protocol.map(ToOwned::to_owned),
+                ..Default::default()
+            }]);
+            service(&object).ports[0].protocol
+        };
+        for port in [25, 587, 3306, 4444, 5432, 6379, 9300, 11211] {
+            assert_eq!(protocol(None, None, port), Protocol::Opaque, "{port}");
+            assert_eq!(protocol(Some("80"), None, port), Protocol::Detect, "{port}");
+            let declared = protocol(None, Some("http"), port);
+            assert_eq!(declared, Protocol::Http1, "{port}");
+        }
+        assert_eq!(protocol(None, None, 80), Protocol::Detect);
+        assert_eq!(protocol(Some("79-81"), None, 80), Protocol::Opaque);
     }
 
     #[test]

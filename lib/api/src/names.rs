@@ -27,7 +27,7 @@ pub const PRIMARY_SERVICE: &str = "mesh.dev/primary-service";
 pub const INJECT: &str = "mesh.dev/inject";
 /// Label that the injector puts on a meshed pod.
 pub const MESHED: &str = "mesh.dev/meshed";
-/// On a Service, pod or namespace: ports whose bytes are not looked at.
+/// On a Service or a pod: ports whose bytes are not looked at.
 pub const OPAQUE_PORTS: &str = "mesh.dev/opaque-ports";
 /// On a pod: inbound ports that bypass the sidecar.
 pub const SKIP_INBOUND_PORTS: &str = "mesh.dev/skip-inbound-ports";

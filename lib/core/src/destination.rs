@@ -12,7 +12,12 @@ pub enum Destination {
     /// The Service has no such port: refuse.
     UndefinedPort,
     /// A pod addressed by its own IP.
-    Pod(Endpoint),
+    Pod {
+        /// The pod.
+        endpoint: Endpoint,
+        /// How to read the bytes of a connection.
+        protocol: Protocol,
+    },
     /// A Service: balance over its backends.
     Service(Service),
 }

@@ -164,12 +164,12 @@ impl States {
                 kind: Kind::UndefinedPort,
                 protocol: Protocol::Opaque,
             },
-            Destination::Pod(endpoint) => State {
+            Destination::Pod { endpoint, protocol } => State {
                 kind: Kind::Pod(Route {
                     balancer: Balancer::new(vec![state(&endpoint)], None),
                     labels: BackendLabels::pod(),
                 }),
-                protocol: Protocol::Detect,
+                protocol,
             },
             Destination::Service(service) => {
                 let mut route = |backend: &Backend| Route {

@@ -22,11 +22,15 @@ use crate::v1;
 /// Names the field that is wrong.
 pub fn destination_from_proto(message: v1::Destination) -> Result<Destination, InvalidMessage> {
     use v1::destination::Kind;
+    let protocol = protocol_from_proto(message.pod_protocol());
     match message.kind {
         None => Err(InvalidMessage::missing("destination")),
         Some(Kind::Unknown(_)) => Ok(Destination::Unknown),
         Some(Kind::UndefinedPort(_)) => Ok(Destination::UndefinedPort),
-        Some(Kind::Pod(endpoint)) => Ok(Destination::Pod(endpoint_from_proto(endpoint)?)),
+        Some(Kind::Pod(endpoint)) => Ok(Destination::Pod {
+            endpoint: endpoint_from_proto(endpoint)?,
+            protocol,
+        }),
         Some(Kind::Service(service)) => Ok(Destination::Service(service_from_proto(service)?)),
     }
 }
@@ -35,13 +39,17 @@ pub fn destination_from_proto(message: v1::Destination) -> Result<Destination, I
 #[must_use]
 pub fn destination_to_proto(destination: &Destination) -> v1::Destination {
     use v1::destination::{Kind, UndefinedPort, Unknown};
-    let kind = match destination {
+    let mut message = v1::Destination::default();
+    message.kind = Some(match destination {
         Destination::Unknown => Kind::Unknown(Unknown {}),
         Destination::UndefinedPort => Kind::UndefinedPort(UndefinedPort {}),
-        Destination::Pod(endpoint) => Kind::Pod(endpoint_to_proto(endpoint)),
+        Destination::Pod { endpoint, protocol } => {
+            message.set_pod_protocol(protocol_to_proto(*protocol));
+            Kind::Pod(endpoint_to_proto(endpoint))
+        }
         Destination::Service(service) => Kind::Service(service_to_proto(service)),
-    };
-    v1::Destination { kind: Some(kind) }
+    });
+    message
 }
 
 fn service_from_proto(message: v1::Service) -> Result<Service, InvalidMessage> {
@@ -326,7 +334,10 @@ mod tests {
         for destination in [
             Destination::Unknown,
             Destination::UndefinedPort,
-            Destination::Pod(remote_endpoint()),
+            Destination::Pod {
+                endpoint: remote_endpoint(),
+                protocol: Protocol::Opaque,
+            },
             Destination::Service(service()),
         ] {
             let message = destination_to_proto(&destination);
@@ -336,13 +347,16 @@ mod tests {
 
     #[test]
     fn an_impossible_message_is_refused_by_field() {
-        let mut message = destination_to_proto(&Destination::Pod(remote_endpoint()));
+        let mut message = destination_to_proto(&Destination::Pod {
+            endpoint: remote_endpoint(),
+            protocol: Protocol::Detect,
+        });
         let Some(v1::destination::Kind::Pod(endpoint)) = &mut message.kind else {
             unreachable!("a pod was converted");
         };
         endpoint.address.as_mut().unwrap().tls_identity = Some(stock::TlsIdentity::default());
         let error = destination_from_proto(message).unwrap_err();
         assert!(error.to_string().starts_with("endpoint.tls_identity"));
-        assert!(destination_from_proto(v1::Destination { kind: None }).is_err());
+        assert!(destination_from_proto(v1::Destination::default()).is_err());
     }
 }

@@ -17,6 +17,9 @@ pub struct DestinationRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Destination {
+    /// What `pod` speaks.
+    #[prost(enumeration = "Protocol", tag = "5")]
+    pub pod_protocol: i32,
     #[prost(oneof = "destination::Kind", tags = "1, 2, 3, 4")]
     pub kind: ::core::option::Option<destination::Kind>,
 }
