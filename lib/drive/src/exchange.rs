@@ -81,6 +81,17 @@ pub enum Chunk {
     Trailers(Head),
 }
 
+/// What is to be expected of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prospect {
+    /// Its client waits for the answer.
+    Good,
+    /// Its client gives up most of what it asks for.
+    Doubtful,
+    /// Its client has given it up.
+    Gone,
+}
+
 /// Bytes of bodies that a stream has carried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Carried {
@@ -265,6 +276,18 @@ impl Exchange {
     pub async fn gone(&self) -> Broken {
         let broken = poll_fn(|cx| self.poll_slot(cx, |_, _| None::<()>)).await;
         broken.err().unwrap_or(Broken::GivenUp)
+    }
+
+    /// Whether it is worth while to begin with a request that has just come.
+    #[must_use]
+    pub fn prospect(&self) -> Prospect {
+        let mut state = self.conduit.lock();
+        let is_doubtful = state.core.is_wasteful();
+        match state.slot(self.stream).map(|slot| slot.broken) {
+            Some(None) if is_doubtful => Prospect::Doubtful,
+            Some(None) => Prospect::Good,
+            Some(Some(_)) | None => Prospect::Gone,
+        }
     }
 
     /// Whether something of the body that comes here has gone on to the stream

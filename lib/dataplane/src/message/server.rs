@@ -9,11 +9,12 @@ use http_body_util::{BodyExt as _, combinators::BoxBody};
 use mesh_drive::{
     buffers,
     conduit::{self, Driven, Ended, Version},
-    exchange::{Broken, Exchange},
+    exchange::{Broken, Exchange, Prospect},
     socket::Socket,
 };
 use mesh_http::{fault::Code, head::Head, limits::Limits};
 use mesh_runtime::Shutdown;
+use tokio::task::yield_now;
 use tracing::debug;
 
 use super::{Body, BoxError, Incoming, Request, Response, Tunnel, convert, without_ours};
@@ -81,6 +82,14 @@ async fn silence(connection: &conduit::Conduit, version: Version) {
 
 /// One request's life: an answer, or the client's leaving.
 async fn exchanged(exchange: Arc<Exchange>, answering: impl Future<Output = Response>) {
+    if exchange.prospect() == Prospect::Doubtful {
+        // After the next turn of its connection more is known.
+        yield_now().await;
+    }
+    if exchange.prospect() == Prospect::Gone {
+        // It has cost nobody anything.
+        return debug!("the client has given it up at once");
+    }
     let response = tokio::select! {
         biased;
         response = answering => response,
@@ -178,4 +187,54 @@ pub(super) async fn copied(
         }
     }
     exchange.send(&[], true).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// How many requests of so many, each given up at once, are looked at before an
+    /// honest one is answered.
+    async fn looked_at(given_up: usize) -> usize {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
+        tokio::spawn(async move {
+            let answer = move |request: Request| {
+                let (counted, is_last) = (counted.clone(), request.head.path() == b"/last");
+                async move {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    if !is_last {
+                        std::future::pending::<()>().await;
+                    }
+                    let head = Head::response(204).unwrap();
+                    let body = Body::empty();
+                    Response { head, body }
+                }
+            };
+            let limits = Arc::new(Limits::default());
+            serve(far, Version::Http2, limits, &Shutdown::new(), answer).await
+        });
+        let limits = Arc::new(Limits::default());
+        let (client, life) = conduit::connect(near, Version::Http2, limits);
+        tokio::spawn(life);
+        for _ in 0..given_up {
+            let head = Head::request("GET", "web", "/").unwrap();
+            drop(client.open(&head, true).unwrap());
+        }
+        let last = Head::request("GET", "web", "/last").unwrap();
+        client.open(&last, true).unwrap().answer().await.unwrap();
+        count.load(Ordering::SeqCst) - 1
+    }
+
+    #[tokio::test]
+    async fn h13_what_is_given_up_at_once_is_not_looked_at() {
+        // Fewer than make a client a wasteful one, and then more: of those some are heard
+        // in one turn and given up in the next.
+        for given_up in [20, 500] {
+            assert_eq!(looked_at(given_up).await, 0, "of {given_up}");
+        }
+    }
 }
