@@ -2,7 +2,7 @@
 
 use mesh_lab::capture::Capture;
 
-use super::installed::{CLIENT, WEST, call, client, header, linked, with_stranger};
+use super::installed::{CLIENT, EAST, WEST, call, client, header, linked, with_stranger};
 use crate::shared::eventually;
 
 const MARKER: &str = "plaintext-marker-5b2e";
@@ -45,6 +45,39 @@ fn opaque_tcp_crosses() {
     assert_eq!(answer["echo"], "ahoy");
     assert_eq!(answer["server"]["cluster"], "east");
 }
+
+/// Within less than the 10 seconds after which a silent client's connection is taken
+/// for bytes.
+#[test]
+fn who_speaks_first_on_a_well_known_port_is_heard_at_once() {
+    let shared = linked();
+    let (east, west) = (shared.cluster(EAST), shared.cluster(WEST));
+    east.apply(MAIL).unwrap();
+    let listen = ["tcp", "mail-east:25", "--expect-banner", "--timeout", "5s"];
+    eventually("the greeting crosses", west, || {
+        client(&shared, &listen).is_ok()
+    });
+    assert_eq!(call(&shared, &listen)["server"]["cluster"], "east");
+    east.kubectl(&["-n", "shop", "delete", "service", "mail"])
+        .unwrap();
+    eventually("the mirror is gone", west, || {
+        let mirror = ["-n", "shop", "get", "service", "mail-east"];
+        west.kubectl(&mirror).is_err()
+    });
+}
+
+/// Nothing but its number says what the port speaks.
+const MAIL: &str = "
+apiVersion: v1
+kind: Service
+metadata:
+  name: mail
+  namespace: shop
+  labels: {mesh.dev/exported: 'true'}
+spec:
+  selector: {app: web}
+  ports: [{name: smtp, port: 25, targetPort: 9091}]
+";
 
 #[test]
 fn bodies_larger_than_every_buffer_cross() {
