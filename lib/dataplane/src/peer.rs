@@ -70,6 +70,16 @@ pub enum PeerAddress {
     Linked(Arc<Link>, EndpointId),
 }
 
+impl PeerAddress {
+    /// How long everything may take until the peer is ready.
+    const fn deadline(&self) -> Duration {
+        match self {
+            Self::Direct(_) => DIRECT,
+            Self::Linked(..) => LINKED,
+        }
+    }
+}
+
 /// Why a sidecar is not ready. Nothing was sent to it: another endpoint may be
 /// tried.
 #[derive(Debug, thiserror::Error)]
@@ -174,11 +184,7 @@ impl Peers {
     /// If there is none within the deadline.
     pub async fn connection(&self, peer: &Peer) -> Result<PeerConnection, PeerError> {
         let slot = self.pool.slot(Key::of(peer), Instant::now());
-        let limit = match peer.address {
-            PeerAddress::Direct(_) => DIRECT,
-            PeerAddress::Linked(..) => LINKED,
-        };
-        match timeout(limit, self.ready(peer, &slot)).await {
+        match timeout(peer.address.deadline(), self.ready(peer, &slot)).await {
             Ok(result) => result,
             Err(_) => Err(PeerError::Timeout {
                 identity: peer.identity.clone(),
@@ -205,14 +211,33 @@ impl Peers {
         slot.free(now).map(PeerConnection)
     }
 
-    /// Whoever finds no connection opens it; the others wait for that.
-    async fn ready(&self, peer: &Peer, slot: &Slot) -> Result<PeerConnection, PeerError> {
-        let mut slot = slot.connections.lock().await;
-        if let Some(connection) = slot.free().or_else(|| slot.crowded()) {
+    /// Whoever finds no connection opens it; the others wait for that. For one more
+    /// beside those that there are nobody waits.
+    async fn ready(&self, peer: &Peer, slot: &Arc<Slot>) -> Result<PeerConnection, PeerError> {
+        let (mut connections, now) = (slot.connections.lock().await, Instant::now());
+        let free = connections.free(now).or_else(|| connections.crowded());
+        if let Some(connection) = free {
             return Ok(PeerConnection(connection));
         }
+        if let Some(busy) = connections.relieve(now) {
+            let (this, peer, slot) = (self.clone(), peer.clone(), slot.clone());
+            // It ends within the deadline of a connection.
+            tokio::spawn(async move { this.one_more(&peer, &slot).await });
+            return Ok(PeerConnection(busy));
+        }
         let fresh = self.open(peer).await?;
-        Ok(PeerConnection(slot.add(fresh)))
+        Ok(PeerConnection(connections.add(fresh)))
+    }
+
+    async fn one_more(&self, peer: &Peer, slot: &Slot) {
+        match timeout(peer.address.deadline(), self.open(peer)).await {
+            Ok(Ok(fresh)) => {
+                slot.connections.lock().await.add(fresh);
+                debug!(peer = %peer.identity, "one more mesh/1 connection");
+            }
+            Ok(Err(error)) => debug!(%error, "no further mesh/1 connection"),
+            Err(_) => debug!("no further mesh/1 connection in time"),
+        }
     }
 
     async fn open(&self, peer: &Peer) -> Result<Open, PeerError> {

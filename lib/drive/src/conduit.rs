@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker, ready},
     thread::{self, ThreadId},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mesh_http::{
@@ -75,6 +75,15 @@ pub struct Request {
     pub end: bool,
 }
 
+/// What a connection has carried.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Traffic {
+    /// In both directions together.
+    pub bytes: u64,
+    /// The time of a round trip, once a ping has shown it.
+    pub round_trip: Option<Duration>,
+}
+
 /// A connection that is driven. Clones are the same connection.
 #[derive(Clone)]
 pub struct Conduit(Arc<Shared>);
@@ -92,8 +101,9 @@ pub(crate) struct State {
     pub(crate) core: Connection,
     pub(crate) slots: Slots,
     driver: Option<Waker>,
-    /// Bytes that the socket has taken, and how often it was read.
+    /// Bytes that the socket has taken and given, and how often it was read.
     pub(crate) written: u64,
+    pub(crate) read: u64,
     pub(crate) reads: u64,
     pub(crate) ended: Option<Ended>,
     /// The peer takes no new stream.
@@ -207,6 +217,7 @@ impl Conduit {
                 slots: Slots::default(),
                 driver: None,
                 written: 0,
+                read: 0,
                 reads: 0,
                 ended: None,
                 is_leaving: false,
@@ -285,6 +296,16 @@ impl Conduit {
             state.is_leaving = true;
             state.core.shutdown(now);
         });
+    }
+
+    /// What it has carried so far, and how far away the peer is.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        let state = self.lock();
+        Traffic {
+            bytes: state.written + state.read,
+            round_trip: state.trips.known(),
+        }
     }
 
     /// Bytes that have gone to the peer, of whatever kind.

@@ -163,6 +163,7 @@ where
         {
             let mut state = self.conduit.lock();
             state.reads += 1;
+            state.read += read as u64;
             if read == 0 {
                 state.core.receive_eof(now);
             }

@@ -1,3 +1,7 @@
+//! The connections to peers that there are, and which of them takes a request.
+
+mod pace;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -12,6 +16,7 @@ use mesh_core::{endpoint::EndpointId, identities::Identities, link::Gateway};
 use mesh_drive::conduit::Conduit;
 use tokio::sync::Mutex as AsyncMutex;
 
+use self::pace::Pace;
 use super::{Peer, PeerAddress};
 use crate::{trust::Leaving, tunnel::Outer};
 
@@ -25,6 +30,13 @@ const MOST: usize = 4096;
 /// Connections to one peer; one more is opened when all have as many streams as
 /// they may.
 const MOST_TO_ONE: usize = 8;
+/// So many are opened at most because those that there are carry much.
+const MOST_FOR_PACE: usize = 4;
+/// A connection that carries much takes some time to show what it brings; one that
+/// could not be opened is not tried again before that either.
+const PAUSE: Duration = Duration::from_secs(10);
+/// A connection beside the first that had nothing to do for so long is closed.
+const SPARE: Duration = Duration::from_secs(60);
 
 /// The connections to one peer.
 pub(super) struct Slot {
@@ -87,38 +99,75 @@ impl PeerSlot {
             return None;
         }
         self.slot.note_use(now);
-        self.slot.connections.try_lock().ok()?.free()
+        self.slot.connections.try_lock().ok()?.free(now)
     }
 }
 
 /// Connections to one peer, in the order in which they were opened.
 #[derive(Default)]
-pub(super) struct Connections(Vec<Open>);
+pub(super) struct Connections {
+    open: Vec<Open>,
+    /// When one more was last opened because the others carried much.
+    relieved: Option<Instant>,
+}
 
 impl Connections {
-    /// One that takes one more request.
-    pub(super) fn free(&self) -> Option<Arc<Kept>> {
+    /// One that takes one more request: the first that does not carry much, or else the
+    /// one that carries least. None also if it is time for [one more](Self::relieve).
+    pub(super) fn free(&mut self, now: Instant) -> Option<Arc<Kept>> {
+        let mut least: Option<(u64, Arc<Kept>)> = None;
+        for open in &mut self.open {
+            if !open.takes_requests() || !open.connection.0.can_open() {
+                continue;
+            }
+            let Some(rate) = open.carries_much(now) else {
+                return Some(open.connection.clone());
+            };
+            if least.as_ref().is_none_or(|(least, _)| rate < *least) {
+                least = Some((rate, open.connection.clone()));
+            }
+        }
+        let (_, least) = least.filter(|_| !self.may_relieve(now))?;
+        Some(least)
+    }
+
+    fn may_relieve(&self, now: Instant) -> bool {
+        let is_due = |since: Instant| now.saturating_duration_since(since) >= PAUSE;
+        self.open.len() < MOST_FOR_PACE && self.relieved.is_none_or(is_due)
+    }
+
+    /// One that carries much and takes one more request all the same; another one is
+    /// to be opened beside it.
+    pub(super) fn relieve(&mut self, now: Instant) -> Option<Arc<Kept>> {
         let takes = |open: &&Open| open.takes_requests() && open.connection.0.can_open();
-        self.0
-            .iter()
-            .find(takes)
-            .map(|open| open.connection.clone())
+        let busy = self.open.iter().find(takes)?.connection.clone();
+        self.relieved = Some(now);
+        Some(busy)
     }
 
     /// One that would take requests if it had room, when there are so many of
     /// them that another one would not help.
     pub(super) fn crowded(&self) -> Option<Arc<Kept>> {
-        let mut open = self.0.iter().filter(|open| open.takes_requests());
+        let mut open = self.open.iter().filter(|open| open.takes_requests());
         let first = open.next()?;
         (open.count() + 1 >= MOST_TO_ONE).then(|| first.connection.clone())
     }
 
     /// Adds one. Those that take nothing any more are let go.
     pub(super) fn add(&mut self, open: Open) -> Arc<Kept> {
-        self.0.retain(Open::takes_requests);
+        self.open.retain(Open::takes_requests);
         let connection = open.connection.clone();
-        self.0.push(open);
+        self.open.push(open);
         connection
+    }
+
+    /// Lets those go that were of use only while much was carried.
+    fn forget_spare(&mut self, now: Instant) {
+        let mut is_first = true;
+        self.open.retain_mut(|open| {
+            let is_spare = open.is_spare(now);
+            std::mem::take(&mut is_first) || !is_spare
+        });
     }
 }
 
@@ -139,6 +188,9 @@ pub(super) struct Open {
     leaving: Leaving,
     /// The connection to a gateway that carries it, if any does.
     outer: Option<Outer>,
+    pace: Pace,
+    /// It has had nothing to do since then.
+    unused: Option<Instant>,
 }
 
 impl Open {
@@ -147,7 +199,24 @@ impl Open {
             connection: Arc::new(Kept(connection)),
             leaving,
             outer,
+            pace: Pace::new(Instant::now()),
+            unused: None,
         }
+    }
+
+    /// How much it carries, if that is so much that others would wait behind it.
+    fn carries_much(&mut self, now: Instant) -> Option<u64> {
+        if self.pace.is_due(now) {
+            self.pace.look(self.connection.0.traffic(), now);
+        }
+        self.pace.much()
+    }
+
+    fn is_spare(&mut self, now: Instant) -> bool {
+        let is_unused = self.connection.0.streams() == 0;
+        self.unused = is_unused.then(|| self.unused.unwrap_or(now));
+        self.unused
+            .is_some_and(|since| now.saturating_duration_since(since) >= SPARE)
     }
 
     /// Whether new requests may go here. One that was sent away, or whose
@@ -240,6 +309,8 @@ impl Inner {
             let is_used = now.saturating_duration_since(slot.last_use()) < IDLE;
             if !is_used {
                 slot.forget();
+            } else if let Ok(mut connections) = slot.connections.try_lock() {
+                connections.forget_spare(now);
             }
             is_used
         });
