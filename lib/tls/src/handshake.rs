@@ -17,6 +17,9 @@ use crate::error::TlsError;
 const READ: usize = 4096;
 /// What a peer may say that makes no whole message; rustls bounds messages, too.
 const MOST: usize = 64 * 1024 + READ;
+/// Messages that may still have to be said when it has failed: our part of the handshake,
+/// and why it ends.
+const MOST_LEFT: usize = 16;
 
 /// A side of a handshake.
 pub(crate) trait Side: Sized {
@@ -84,11 +87,15 @@ pub(crate) struct Behind {
     pub(crate) records: Vec<u8>,
     /// What those carried that were.
     pub(crate) data: Vec<u8>,
+    /// The peer said goodbye behind that.
+    pub(crate) is_over: bool,
 }
 
 /// What is to be done next.
 enum Next {
     LookAgain,
+    /// The peer says goodbye.
+    End,
     Send,
     Receive,
     Finish,
@@ -107,6 +114,10 @@ where
         incoming.drain(..discard);
         match next {
             Next::LookAgain => {}
+            Next::End if side.state().is_handshaking() => {
+                return Err(TlsError::Io(io::ErrorKind::UnexpectedEof.into()));
+            }
+            Next::End => behind.is_over = true,
             Next::Send => send(io, &mut outgoing).await?,
             Next::Receive => receive(io, &mut incoming).await?,
             Next::Finish => {
@@ -116,8 +127,12 @@ where
                 return Ok(behind);
             }
             Next::Fail(why) => {
-                // The alert that says so, if there is one and the peer still listens.
-                if side.state().wants_write() {
+                // The alert that says so, if there is one and the peer still listens, and
+                // what was to go before it: one message each time, of a few.
+                for _ in 0..MOST_LEFT {
+                    if !side.state().wants_write() {
+                        break;
+                    }
                     step(side, &mut incoming, &mut outgoing, &mut Vec::new());
                 }
                 let _ = send(io, &mut outgoing).await;
@@ -159,7 +174,8 @@ fn step<S: Side>(
             }
             next
         }
-        // It ends before it has begun, or says something too early.
+        Ok(ConnectionState::PeerClosed) => Next::End,
+        // It has ended, or says something too early.
         Ok(_) => Next::Fail(TlsError::Io(io::ErrorKind::UnexpectedEof.into())),
         Err(error) => Next::Fail(error.into()),
     };

@@ -100,7 +100,11 @@ impl<IO> Session<IO> {
             idle: 0,
             owes_update: false,
             has_said_goodbye: false,
-            end: End::NotYet,
+            end: if behind.is_over {
+                End::Goodbye
+            } else {
+                End::NotYet
+            },
         })
     }
 
@@ -438,5 +442,7 @@ impl<IO> fmt::Debug for Session<IO> {
 /// Room for the longest record that may come.
 const _: () = assert!(ROOM >= HEADER + MAX_SEALED && AT_ONCE <= 4 * MAX_PLAIN);
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod known;
 #[cfg(test)]
 mod tests;

@@ -150,12 +150,7 @@ impl Journey {
 
     /// The body for another attempt, if there may be one; the request is
     /// `age` old.
-    fn again(
-        &mut self,
-        failed: Failed,
-        body: RequestBody,
-        age: Duration,
-    ) -> Option<RequestBody> {
+    fn again(&mut self, failed: Failed, body: RequestBody, age: Duration) -> Option<RequestBody> {
         match failed {
             // However long it took: most of that was the wait for an answer. A
             // third time would be a storm.

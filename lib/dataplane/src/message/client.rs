@@ -1,16 +1,17 @@
 //! A request that is sent, and its answer.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mesh_drive::{
     conduit::Conduit,
-    exchange::{Answer, Broken, Exchange},
+    exchange::{Answer, Broken, Chunk, Exchange},
 };
 use mesh_http::{
     fault::{Code, ResetReason},
     head::Head,
 };
+use tokio::time::timeout;
 
 use super::{Body, Incoming, Response, server::copied, without_ours};
 
@@ -58,6 +59,8 @@ pub struct Asked {
     outgoing: Outgoing,
     /// It was a CONNECT or an upgrade.
     is_for_tunnel: bool,
+    /// It was a HEAD.
+    is_for_head: bool,
     /// Who is told what comes before the answer.
     client: Option<Arc<Exchange>>,
 }
@@ -85,6 +88,7 @@ impl Asked {
             exchange,
             outgoing,
             is_for_tunnel: head.asks_for_tunnel(),
+            is_for_head: head.method() == b"HEAD",
             client: None,
         })
     }
@@ -104,9 +108,18 @@ impl Asked {
             exchange,
             outgoing,
             is_for_tunnel,
+            is_for_head,
             client,
         } = self;
-        let why = match final_answer(&exchange, client.as_deref()).await {
+        let answer = match final_answer(&exchange, client.as_deref()).await {
+            Ok((head, false)) if is_for_head || matches!(head.status(), Some(204 | 304)) => {
+                // Rare.
+                let end = Box::pin(end_of_nothing(&exchange)).await;
+                end.map(|()| (head, true))
+            }
+            answer => answer,
+        };
+        let why = match answer {
             Ok((head, end)) => {
                 let is_tunnel = is_for_tunnel && exchange.is_tunnel();
                 if is_for_tunnel && !is_tunnel {
@@ -175,9 +188,7 @@ impl Outgoing {
     fn left(self) -> Option<Body> {
         match self {
             Self::Whole(bytes) => Some(Body::Whole(bytes)),
-            Self::Joined(incoming) if !incoming.has_passed() => {
-                Some(Body::Incoming(incoming))
-            }
+            Self::Joined(incoming) if !incoming.has_passed() => Some(Body::Incoming(incoming)),
             Self::Joined(_) | Self::Copied => None,
         }
     }
@@ -194,6 +205,19 @@ fn send_first(exchange: &Arc<Exchange>, bytes: &Bytes, end: bool) {
         let exchange = exchange.clone();
         // It ends with its stream; what goes wrong the answer tells as well.
         tokio::spawn(async move { exchange.send(&rest, end).await });
+    }
+}
+
+/// How long a server may take to end what has no body.
+const NOTHING: Duration = Duration::from_secs(5);
+
+/// Waits for the end of a body that cannot be one, which servers of HTTP/2 may say in a
+/// frame of its own.
+async fn end_of_nothing(exchange: &Exchange) -> Result<(), Broken> {
+    match timeout(NOTHING, exchange.chunk()).await {
+        Ok(Ok(Chunk::End | Chunk::Trailers(_))) => Ok(()),
+        Ok(Err(broken)) => Err(broken),
+        Ok(Ok(Chunk::Data(_))) | Err(_) => Err(Broken::GivenUp),
     }
 }
 

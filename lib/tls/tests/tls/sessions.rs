@@ -112,6 +112,36 @@ async fn a_server_of_others_is_understood_under_changing_keys() {
     join!(theirs, ours);
 }
 
+/// A client may say all that it has to say, and goodbye, before it is heard.
+#[tokio::test]
+async fn who_leaves_in_one_breath_with_its_handshake_is_heard() {
+    let west = TestRoot::new("west");
+    let (tls, shown) = (honest(&west, &[]), west.issue_with(CALLER, |_| ()));
+    let connector = TlsConnector::from(Arc::new(client(TLS13_ONLY, Some(&shown), &[ALPN_MESH])));
+    for said in ["", "hello"] {
+        let (near, far) = duplex(PIPE);
+        let name = ServerName::try_from("web.shop").unwrap();
+        let theirs = async {
+            let mut stream = connector.connect(name, far).await.unwrap();
+            stream.write_all(said.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let ours = async {
+            let (mut session, _) = tls.accept(near, ALPN_MESH).await.unwrap();
+            let mut heard = String::new();
+            session.read_to_string(&mut heard).await.unwrap();
+            session.write_all(b"bye").await.unwrap();
+            session.shutdown().await.unwrap();
+            heard
+        };
+        let (answer, heard) = join!(theirs, ours);
+        assert_eq!((&*answer, &*heard), ("bye", said));
+    }
+}
+
 /// A client may say the first thing in one breath with the end of its handshake.
 #[tokio::test]
 async fn what_comes_with_the_handshakes_end_is_read() {
