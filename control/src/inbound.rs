@@ -70,7 +70,9 @@ fn ports(snapshot: &Snapshot, pod: &Name) -> InboundPolicy {
         }
         None => {}
     }
-    policy.protocols.retain(|_, protocol| *protocol != Protocol::Detect);
+    policy
+        .protocols
+        .retain(|_, protocol| *protocol != Protocol::Detect);
     policy
 }
 

@@ -5,6 +5,7 @@
 //! the others are what comes from the network. The same input always does the
 //! same.
 
+pub mod certificate;
 pub mod chain;
 pub mod head;
 pub mod hpack;
@@ -12,6 +13,7 @@ pub mod http1;
 pub mod http2;
 pub mod names;
 pub mod pair;
+pub mod session;
 pub mod wire;
 
 mod choices;

@@ -55,7 +55,9 @@ fn fields(input: &[u8]) {
     }
     for name in headers.keys() {
         let is_ours = forward::is_ours(name.as_str().as_bytes());
-        let begins = ["mesh-", "l5d-"].iter().any(|prefix| name.as_str().starts_with(prefix));
+        let begins = ["mesh-", "l5d-"]
+            .iter()
+            .any(|prefix| name.as_str().starts_with(prefix));
         assert!(is_ours || !begins, "{name}");
     }
 }

@@ -1,9 +1,13 @@
 //! Sidecars over loopback: a client's outbound side, and inbound sides before
 //! applications that answer or do not.
 
+mod answers;
+mod claims;
 mod cost;
 mod cut;
 mod expectation;
+mod frames;
+mod pace;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -57,6 +61,7 @@ use crate::{
 };
 
 mod limits;
+mod played;
 mod tunnels;
 mod workers;
 mod world;

@@ -1,10 +1,13 @@
 //! Each limit strikes at its bound and not below, is counted, and can be set.
 
+mod http2;
+
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use mesh_core::limits::Limit;
 use mesh_dataplane::crowd::Crowd;
+use mesh_net::spread::Spread;
 use tokio::{
     io::AsyncReadExt as _,
     net::TcpStream,
@@ -13,7 +16,7 @@ use tokio::{
 };
 
 use super::world::{EXPORTED, LONG, Raw, WEB, World, bearing, connect, connect_endpoint};
-use crate::{Gateway, unfinished::Unfinished};
+use crate::{Door, Gateway, unfinished::Unfinished};
 
 const OTHER: &str = "spiffe://west/ns/shop/sa/other";
 
@@ -112,6 +115,51 @@ async fn g10_one_identity_has_no_more_connections_than_it_may() {
     let mut other = world.raw(&world.client(OTHER)).await;
     assert_eq!(probes(&mut other).await, StatusCode::OK);
     assert_eq!(probes(&mut first).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn g10_when_all_places_are_taken_the_next_one_waits() {
+    for most in [1, 2] {
+        let mut world = world(&format!("connections={most}")).await;
+        let places = world.gateway.bounds.limits().size(Limit::Connections);
+        let door = Door::bind("127.0.0.1:0".parse().unwrap(), places, Spread::over(&[]));
+        let door = door.unwrap();
+        world.address = door.acceptor.local_addr().unwrap();
+        tokio::spawn(world.gateway.clone().accept(door));
+        let mut silent = Vec::new();
+        for _ in 1..most {
+            silent.push(world.silent().await);
+        }
+        world.has_not_struck(Limit::Connections);
+        silent.push(world.silent().await);
+        world.has_struck(Limit::Connections).await;
+        // Whoever comes now is served when somebody leaves.
+        let tls = world.client(WEB);
+        let (mut next, ()) = tokio::join!(world.raw(&tls), async { silent.clear() });
+        assert_eq!(probes(&mut next).await, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn h9_heads_have_as_many_lines_as_they_may() {
+    for (text, lines) in [("", 100), ("header-lines=9", 9)] {
+        let world = world(text).await;
+        let mut web = world.raw(&world.client(WEB)).await;
+        for (more, expected) in [
+            // One is there already.
+            (lines - 1, StatusCode::OK),
+            (lines, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+        ] {
+            world.has_not_struck(Limit::HeaderLines);
+            let mut request = connect("probe");
+            for _ in 0..more {
+                let value = HeaderValue::from_static("y");
+                request.headers_mut().append("x", value);
+            }
+            assert_eq!(web.ask(request).await.0, expected, "{more}");
+        }
+        world.has_struck(Limit::HeaderLines).await;
+    }
 }
 
 #[tokio::test]

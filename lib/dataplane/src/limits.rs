@@ -169,7 +169,7 @@ const fn bound(limit: Limit) -> Option<Bound> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::{collections::HashSet, time::Duration};
 
     use super::*;
 
@@ -201,29 +201,77 @@ mod tests {
         }
     }
 
+    /// What the engine was told of a limit; none of what it does not know.
+    fn told(engine: &engine::Limits, limit: Limit) -> Option<u64> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap();
+        Some(match limit {
+            Limit::HeaderBytes => engine.head_bytes as u64,
+            Limit::HeaderLines => engine.head_lines as u64,
+            Limit::TargetBytes => engine.target_bytes as u64,
+            Limit::Streams => engine.streams.into(),
+            Limit::StreamBytes => engine.stream_window_most.into(),
+            Limit::ConnectionBytes => engine.connection_unconsumed as u64,
+            Limit::ProcessBytes => left(&engine.budget),
+            Limit::HeaderTime => millis(engine.head_time),
+            Limit::BodyTime => millis(engine.body_time),
+            Limit::IdleTime | Limit::ServerIdleTime => millis(engine.idle_time),
+            Limit::WriteTime => millis(engine.write_time),
+            Limit::SettingsTime => millis(engine.settings_time),
+            Limit::Connections
+            | Limit::ConnectionsPerPeer
+            | Limit::Handshakes
+            | Limit::HandshakesPerAddress
+            | Limit::Tunnels
+            | Limit::HandshakeTime
+            | Limit::DetectTime => return None,
+        })
+    }
+
+    /// How much it gives, one by one.
+    fn left(budget: &Budget) -> u64 {
+        let given = (0..1000).take_while(|_| budget.grant(1)).count();
+        budget.give_back(given);
+        given as u64
+    }
+
+    /// All limits that a program has, each with a number that no other has.
+    fn all_different(program: Program) -> Limits {
+        let entries = Limit::of(program).map(|limit| {
+            let setting = limit.setting();
+            let value = setting.range.0 + 7 * (limit as u64 + 1);
+            format!("{}={}", limit.name(), setting.unit.text(value))
+        });
+        let text = entries.collect::<Vec<_>>().join(",");
+        let limits = Limits::parse(program, &text).unwrap();
+        let numbers = Limit::of(program).map(|limit| limits.get(limit));
+        let numbers: HashSet<_> = numbers.collect();
+        assert_eq!(numbers.len(), Limit::of(program).count(), "{text}");
+        limits
+    }
+
     #[test]
-    fn what_is_set_is_what_the_engine_gets() {
-        let text = "header-bytes=2Ki,header-lines=9,target-bytes=3Ki,streams=4,\
-                    stream-bytes=65Ki,connection-bytes=66Ki,process-bytes=7,header-time=108ms,\
-                    body-time=109ms,idle-time=10s,server-idle-time=111ms,write-time=112ms,\
-                    settings-time=113ms";
-        let limits = Limits::parse(Program::Sidecar, text).unwrap();
-        let bounds = Bounds::new(limits.clone(), budget(&limits));
-        let engine = bounds.clients();
-        assert_eq!((engine.head_bytes, engine.head_lines), (2048, 9));
-        assert_eq!((engine.target_bytes, engine.streams), (3072, 4));
-        assert_eq!(engine.stream_window_most, 65 * 1024);
-        assert_eq!(engine.connection_unconsumed, 66 * 1024);
-        assert!(engine.budget.grant(7) && !engine.budget.grant(1));
-        let times = [
-            engine.head_time,
-            engine.body_time,
-            engine.idle_time,
-            bounds.servers().idle_time,
-            engine.write_time,
-            engine.settings_time,
-        ];
-        let times = times.map(|time| time.as_millis());
-        assert_eq!(times, [108, 109, 10_000, 111, 112, 113]);
+    fn what_is_set_is_what_the_engine_gets_for_clients_peers_and_servers() {
+        for program in [Program::Sidecar, Program::Gateway] {
+            let limits = all_different(program);
+            let bounds = Bounds::new(limits.clone(), budget(&limits));
+            let roles = [bounds.clients(), bounds.peers(), bounds.servers()];
+            let number = |limit| Some(limits.get(limit));
+            for limit in Limit::of(program) {
+                let same = number(limit);
+                let expected = match limit {
+                    _ if bound(limit).is_none() => [None; 3],
+                    // Between sidecars there is what one adds.
+                    Limit::HeaderBytes => [same, Some(as_one_block(&roles[0]) as u64), same],
+                    Limit::HeaderLines => [same, same.map(|it| it + ADDED_LINES as u64), same],
+                    Limit::IdleTime | Limit::ServerIdleTime => {
+                        let idle = number(Limit::IdleTime);
+                        [idle, idle, number(Limit::ServerIdleTime)]
+                    }
+                    _ => [same; 3],
+                };
+                let found = roles.each_ref().map(|engine| told(engine, limit));
+                assert_eq!(found, expected, "{limit} of the {}", program.as_str());
+            }
+        }
     }
 }

@@ -23,6 +23,8 @@ mod chain;
 mod clock;
 mod configs;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod handshake;
 mod leaf;
 mod provider;

@@ -3,10 +3,23 @@
 
 use std::io::ErrorKind;
 
+use mesh_dataplane::message;
+use mesh_drive::{
+    conduit::{self, Version},
+    exchange::{Broken, Chunk},
+};
+use mesh_http::{fault::ResetReason, head::Head};
 use mesh_net::replay::Replay;
-use tokio::io::{AsyncWrite, copy, copy_bidirectional, sink};
+use tokio::{
+    io::{AsyncWrite, copy, copy_bidirectional, sink},
+    sync::mpsc,
+};
 
-use super::*;
+use super::{
+    played::{answered, listen_to},
+    world::soon,
+    *,
+};
 
 /// Somebody between two sidecars.
 struct Relay {
@@ -58,6 +71,7 @@ struct Pair {
 #[derive(Clone, Copy)]
 enum As {
     Http,
+    Http2,
     Bytes,
 }
 
@@ -84,18 +98,18 @@ impl Pair {
         let client = TcpStream::connect(listener.local_addr().unwrap()).await;
         let (ours, _) = listener.accept().await.unwrap();
         tokio::spawn(async move {
-            match spoken {
+            let spoken = match spoken {
                 As::Bytes => {
                     let _ = outbound::tcp::carry(&outbound, Replay::new(ours), &target).await;
+                    return;
                 }
-                As::Http => {
-                    let limits = outbound.bounds.clients();
-                    let answer = move |request| {
-                        outbound::http::answer(outbound.clone(), target.clone(), request)
-                    };
-                    serve::http(ours, Spoken::Http1, limits, &Shutdown::new(), answer).await;
-                }
-            }
+                As::Http => Spoken::Http1,
+                As::Http2 => Spoken::Http2,
+            };
+            let limits = outbound.bounds.clients();
+            let answer =
+                move |request| outbound::http::answer(outbound.clone(), target.clone(), request);
+            serve::http(ours, spoken, limits, &Shutdown::new(), answer).await;
         });
         client.unwrap()
     }
@@ -201,4 +215,38 @@ async fn t4_bytes_that_were_cut_off_are_reset_at_both_ends() {
     pair.relay.cut();
     assert_eq!(rest(&mut client).await, (String::new(), true));
     assert_eq!(rest(&mut server).await, (String::new(), true));
+}
+
+#[tokio::test]
+async fn t4_streams_that_were_cut_off_are_reset_at_both_ends() {
+    let pair = Pair::new().await;
+    let socket = pair.connect(As::Http2).await;
+    let (client, life) = conduit::connect(socket, Version::Http2, message::limits());
+    tokio::spawn(life);
+    let open = |method, end| {
+        let head = Head::request(method, "web", "/").unwrap();
+        client.open(&head, end).unwrap()
+    };
+    // Half an answer, and half a request.
+    let asked = open("GET", true);
+    let (socket, _) = soon(pair.application.accept()).await.unwrap();
+    let (tell, mut requests) = mpsc::channel(2);
+    listen_to(socket, Version::Http2, tell);
+    let answering = soon(requests.recv()).await.unwrap().exchange;
+    let head = Head::response(200).unwrap();
+    answering.send_head(&head, false).unwrap();
+    answering.send(b"half", false).await.unwrap();
+    assert_eq!(answered(&asked).await, 200);
+    assert!(matches!(soon(asked.chunk()).await, Ok(Chunk::Data(_))));
+    let asking = open("POST", false);
+    asking.send(b"half", false).await.unwrap();
+    let receiving = soon(requests.recv()).await.unwrap().exchange;
+    assert!(matches!(soon(receiving.chunk()).await, Ok(Chunk::Data(_))));
+    pair.relay.cut();
+    for exchange in [&asked, &answering, &receiving] {
+        let broken = soon(exchange.gone()).await;
+        let is_reset = matches!(broken, Broken::Reset(ResetReason::Peer(_)));
+        assert!(is_reset, "{broken}");
+    }
+    assert_eq!(answered(&asking).await, 502);
 }

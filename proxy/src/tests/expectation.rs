@@ -1,9 +1,15 @@
 //! Bodies that a client keeps until the server asks for them (RFC 9110 §10.1.1),
 //! and requests that go elsewhere before anything of their body has left.
 
+use mesh_drive::{
+    conduit::Version,
+    exchange::{Answer, Exchange},
+};
+use mesh_http::head::Head;
 use tokio::sync::mpsc;
 
 use super::{
+    played::{Played, answered, body, client},
     world::{BOTH, Behind, Client, World, plain, soon},
     *,
 };
@@ -150,4 +156,62 @@ async fn r4_a_body_of_which_some_is_gone_goes_nowhere_else() {
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     let told = client.rest().await;
     assert!(told.contains("the endpoint is gone"), "{told}");
+}
+
+/// What is said before the answer.
+async fn hint(exchange: &Exchange) -> Head {
+    match soon(exchange.answer()).await.unwrap() {
+        Answer::Informational(head) => head,
+        Answer::Final { head, .. } => panic!("{head:?} is the answer"),
+    }
+}
+
+#[tokio::test]
+async fn h10_over_http2_the_application_asks_for_a_body_and_nobody_else_does() {
+    for behind in BOTH {
+        let mut application = Played::new(Version::Http2).await;
+        let client = client(behind, application.address).await;
+        let mut head = Head::request("POST", "web", "/").unwrap();
+        for (name, value) in [("content-length", "4"), ("expect", "100-continue")] {
+            head.push(name.as_bytes(), value.as_bytes()).unwrap();
+        }
+        let exchange = client.open(&head, false).unwrap();
+        let request = application.asked().await;
+        assert!(request.head.expects_continue(), "{behind:?}");
+        for status in [103, 100] {
+            let said = Head::response(status).unwrap();
+            request.exchange.send_head(&said, false).unwrap();
+            let heard = hint(&exchange).await.status();
+            assert_eq!(heard, Some(status), "{behind:?}");
+        }
+        exchange.send(b"body", true).await.unwrap();
+        let (received, _) = body(&request.exchange).await.unwrap();
+        assert_eq!(received, b"body", "{behind:?}");
+        let answer = Head::response(200).unwrap();
+        request.exchange.send_head(&answer, true).unwrap();
+        assert_eq!(answered(&exchange).await, 200, "{behind:?}");
+    }
+}
+
+#[tokio::test]
+async fn over_http2_what_is_said_before_the_answer_is_passed_on() {
+    for behind in BOTH {
+        let mut application = Played::new(Version::Http2).await;
+        let client = client(behind, application.address).await;
+        let head = Head::request("GET", "web", "/").unwrap();
+        let exchange = client.open(&head, true).unwrap();
+        let request = application.asked().await.exchange;
+        let mut hints = Head::response(103).unwrap();
+        for (name, value) in [("link", "</a>"), ("mesh-port", "1")] {
+            hints.push(name.as_bytes(), value.as_bytes()).unwrap();
+        }
+        request.send_head(&hints, false).unwrap();
+        let heard = hint(&exchange).await;
+        assert_eq!(heard.status(), Some(103), "{behind:?}");
+        let fields: Vec<_> = heard.fields().collect();
+        assert_eq!(fields, [(&b"link"[..], &b"</a>"[..])], "{behind:?}");
+        let answer = Head::response(200).unwrap();
+        request.send_head(&answer, true).unwrap();
+        assert_eq!(answered(&exchange).await, 200, "{behind:?}");
+    }
 }

@@ -1,7 +1,6 @@
 //! Each limit strikes at its bound and not below, is counted, and can be set.
 //!
-//! (How far windows grow is in `lib/drive/src/growth.rs`, what waits for slow
-//! readers in `lib/http/src/h2/tests/limits.rs`, detection in `protocol.rs`.)
+//! (How windows grow is in `lib/drive/src/growth.rs`, detection in `protocol.rs`.)
 
 mod peers;
 
@@ -12,16 +11,22 @@ use mesh_dataplane::{
 };
 use mesh_drive::{
     conduit::{self, Conduit, Ended, Version},
-    exchange::{Answer, Broken},
+    exchange::{Answer, Broken, Chunk},
 };
-use mesh_http::{fault::ResetReason, head::Head};
+use mesh_http::{
+    fault::{Code, ResetReason},
+    head::Head,
+};
 use tokio::{
     io::DuplexStream,
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
-use super::*;
+use super::{
+    frames::{END_STREAM, Wire, get, headers},
+    *,
+};
 
 /// A sidecar's limits, changed as `text` says.
 fn bearing(text: &str) -> Bounds {
@@ -31,7 +36,8 @@ fn bearing(text: &str) -> Bounds {
 }
 
 /// A client's connection to somebody who bears so much; how that ends. The answer
-/// is as long as the path says, and comes when the request is whole.
+/// is as long as the path says, and comes when the request is whole; `/unread` is
+/// never read.
 fn served(bounds: &Bounds, spoken: Spoken) -> (DuplexStream, JoinHandle<Ended>) {
     let (client, ours) = tokio::io::duplex(1024);
     let limits = bounds.clients();
@@ -47,6 +53,9 @@ static LONG_ANSWER: [u8; 1_000_000] = [b'x'; 1_000_000];
 async fn answered(request: Request) -> Response {
     let path = str::from_utf8(request.head.path()).unwrap();
     let length = path.trim_start_matches('/').parse().unwrap_or(2);
+    if path == "/unread" {
+        std::future::pending::<()>().await;
+    }
     // One that breaks off is not answered.
     let _ = request.body.whole().await;
     let mut head = Head::response(200).unwrap();
@@ -311,6 +320,88 @@ async fn h17_who_does_not_read_is_left() {
         let ended = life.await.unwrap();
         assert_eq!(ended.as_str(), "write_timeout");
         struck_since(&bounds, Limit::WriteTime, start);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn h17_who_does_not_read_one_stream_loses_that_one() {
+    let ask = |path| Head::request("GET", "web", path).unwrap();
+    for setting in ["", "write-time=500ms"] {
+        let bounds = bearing(setting);
+        let conduit = http2(&bounds);
+        let exchange = conduit.open(&ask("/1000000"), true).unwrap();
+        let answer = timeout(LONG, exchange.answer()).await.expect("in time");
+        assert!(matches!(answer, Ok(Answer::Final { .. })), "{answer:?}");
+        // Very slowly is slow enough.
+        for _ in 0..4 {
+            sleep(just_in(&bounds, Limit::WriteTime)).await;
+            let some = exchange.chunk().await;
+            assert!(matches!(some, Ok(Chunk::Data(_))), "{some:?}");
+        }
+        assert_eq!(bounds.struck(Limit::WriteTime), 0);
+        let start = Instant::now();
+        let broken = exchange.gone().await;
+        assert_eq!(broken, Broken::Reset(ResetReason::Peer(Code::Cancel)));
+        struck_since(&bounds, Limit::WriteTime, start);
+        // Others on the same connection are served.
+        assert_eq!(answer_to(&conduit, &ask("/")).await, Ok(200));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn h17_who_does_not_read_a_connection_of_http2_is_left() {
+    // Later it would be found out that the client gives no sign of life.
+    let bounds = bearing("write-time=500ms");
+    let (client, life) = served(&bounds, Spoken::Http2);
+    let mut client = Wire::client(client).await;
+    let start = Instant::now();
+    client.say(&headers(1, END_STREAM, &get("/1000000"))).await;
+    assert_eq!(life.await.unwrap().as_str(), "write_timeout");
+    struck_since(&bounds, Limit::WriteTime, start);
+}
+
+#[tokio::test(start_paused = true)]
+async fn h15_a_window_grows_as_far_as_it_may() {
+    for (setting, limit, strikes) in [
+        ("", Limit::StreamBytes, false),
+        ("stream-bytes=64Ki", Limit::StreamBytes, true),
+        ("stream-bytes=128Ki", Limit::StreamBytes, false),
+        ("", Limit::ProcessBytes, false),
+        ("process-bytes=0", Limit::ProcessBytes, true),
+        ("process-bytes=64Ki", Limit::ProcessBytes, true),
+        ("process-bytes=192Ki", Limit::ProcessBytes, false),
+    ] {
+        let bounds = bearing(setting);
+        let conduit = http2(&bounds);
+        // By then it is known how far the client is: no window grows before.
+        let head = Head::request("POST", "web", "/").unwrap();
+        assert_eq!(answer_to(&conduit, &head).await, Ok(200));
+        let exchange = conduit.open(&head, false).unwrap();
+        // Four windows of the first size, or two that grow and some of a third.
+        let sending = exchange.send(&[0; 300_000], true);
+        timeout(LONG, sending).await.expect("in time").unwrap();
+        let answer = timeout(LONG, exchange.answer()).await.expect("in time");
+        assert!(matches!(answer, Ok(Answer::Final { .. })), "{answer:?}");
+        assert_eq!(bounds.struck(limit) > 0, strikes, "{setting} {limit}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn h15_what_waits_for_readers_on_one_connection_is_bounded() {
+    for (most, strikes) in [("256Ki", 1), ("1Mi", 0)] {
+        let bounds = bearing(&format!("stream-bytes=64Ki,connection-bytes={most}"));
+        let conduit = http2(&bounds);
+        let head = Head::request("POST", "web", "/unread").unwrap();
+        let mut open = Vec::new();
+        // More than half of what the client may send before it hears of it again.
+        for _ in 0..9 {
+            let exchange = conduit.open(&head, false).unwrap();
+            exchange.send(&[0; 65_000], false).await.unwrap();
+            open.push(exchange);
+        }
+        // The time passes when nothing moves any more.
+        sleep(Duration::from_millis(1)).await;
+        assert_eq!(bounds.struck(Limit::ConnectionBytes), strikes, "{most}");
     }
 }
 

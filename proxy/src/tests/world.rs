@@ -64,9 +64,9 @@ impl World {
             while let Ok((stream, _)) = listener.accept().await {
                 let (outbound, target) = (outbound.clone(), to.clone());
                 let shutdown = shutdown.clone();
-                tokio::spawn(async move {
-                    outbound.route(stream, declared, target, &shutdown).await
-                });
+                tokio::spawn(
+                    async move { outbound.route(stream, declared, target, &shutdown).await },
+                );
             }
         });
         Self {

@@ -12,6 +12,8 @@ mod footprint;
 #[cfg(test)]
 mod place;
 #[cfg(test)]
+mod stalled;
+#[cfg(test)]
 mod threads;
 #[cfg(test)]
 mod tunnels;

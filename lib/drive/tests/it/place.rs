@@ -75,7 +75,7 @@ pub(crate) async fn proxy(down: Version, up: Version, to: SocketAddr) -> SocketA
 }
 
 /// One request's way through a proxy.
-async fn pass_on(onward: Conduit, request: Request) {
+pub(crate) async fn pass_on(onward: Conduit, request: Request) {
     let Request {
         exchange,
         head,

@@ -2,74 +2,20 @@
 
 use mesh_testing::chance::Chance;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-use tokio_rustls::rustls::{
-    ConnectionTrafficSecrets,
-    crypto::cipher::{AeadKey, Iv},
+
+use super::{
+    known::{Keys, held},
+    *,
 };
-
-use super::*;
-
-/// Both sides make the same secrets: the number of the key is in them.
-struct Counted {
-    sending: u8,
-    receiving: u8,
-}
-
-fn secrets(direction: u8, number: u8) -> (u64, ConnectionTrafficSecrets) {
-    let mut key = [direction; 32];
-    key[0] = number;
-    let (key, iv) = (AeadKey::from(key), Iv::from([direction; 12]));
-    (0, ConnectionTrafficSecrets::Aes256Gcm { key, iv })
-}
-
-struct Side {
-    sends: u8,
-    receives: u8,
-    number: Counted,
-}
-
-impl Renewal for Side {
-    fn sending(&mut self) -> Result<(u64, ConnectionTrafficSecrets), rustls::Error> {
-        self.number.sending += 1;
-        Ok(secrets(self.sends, self.number.sending))
-    }
-
-    fn receiving(&mut self) -> Result<(u64, ConnectionTrafficSecrets), rustls::Error> {
-        self.number.receiving += 1;
-        Ok(secrets(self.receives, self.number.receiving))
-    }
-}
-
-fn session(io: DuplexStream, sends: u8, receives: u8) -> Session<DuplexStream> {
-    Session {
-        io,
-        sending: Direction::new(secrets(sends, 0)).unwrap(),
-        receiving: Direction::new(secrets(receives, 0)).unwrap(),
-        renewal: Box::new(Side {
-            sends,
-            receives,
-            number: Counted {
-                sending: 0,
-                receiving: 0,
-            },
-        }),
-        certificates: None,
-        cipher_suite: "",
-        key_exchange: "",
-        incoming: Under::default(),
-        opened: Under::default(),
-        outgoing: Under::default(),
-        idle: 0,
-        owes_update: false,
-        has_said_goodbye: false,
-        end: End::NotYet,
-    }
-}
 
 type Ours = Session<DuplexStream>;
 
 fn pair(pipe: usize) -> (Ours, Ours) {
     let (left, right) = duplex(pipe);
+    let session = |io, sends, receives| {
+        let (sends, receives) = (Keys::of(sends), Keys::of(receives));
+        known::session(io, sends, receives).unwrap()
+    };
     (session(left, 1, 2), session(right, 2, 1))
 }
 
@@ -327,9 +273,7 @@ async fn h18_a_session_that_waits_holds_no_buffer() {
             )
         });
         assert!(waits.await);
-        let held =
-            [&reader.incoming, &reader.opened, &writer.outgoing].map(|u| u.buffer.capacity());
-        assert_eq!(held, [0; 3]);
+        assert_eq!((held(&reader), held(&writer)), (0, 0));
     }
     let size = size_of::<Ours>();
     assert!(size <= 448, "{size}");

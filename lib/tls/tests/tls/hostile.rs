@@ -1,13 +1,21 @@
 //! Peers that are rustls without our rules: they show any certificate, trust
 //! everybody and offer what we refuse.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    fs,
+    sync::{Arc, LazyLock},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use mesh_core::identity::SpiffeId;
 use mesh_testing::ca::{Issued, TestRoot, id};
 use mesh_tls::{ALPN_MESH, Tls, TlsError};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    runtime::Builder,
+};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     rustls::{
@@ -68,9 +76,10 @@ pub(crate) fn server(
 /// How `tls` ends a handshake with a client that is otherwise flawless.
 pub(crate) async fn refused_client(tls: &Tls, config: ClientConfig) -> TlsError {
     let (ours, theirs) = duplex(PIPE);
-    let client = tokio::spawn(try_reading(config, theirs));
-    let error = tls.accept(ours, ALPN_MESH).await.map(drop).unwrap_err();
-    assert!(!client.await.unwrap(), "the client got data");
+    let client = elsewhere(try_reading(config, theirs));
+    let result = cheaply(tls.accept(ours, ALPN_MESH)).await;
+    let error = result.map(drop).unwrap_err();
+    assert!(!client.join().unwrap(), "the client got data");
     error
 }
 
@@ -82,10 +91,41 @@ pub(crate) async fn refused_server(
 ) -> TlsError {
     let (ours, theirs) = duplex(PIPE);
     let accept = TlsAcceptor::from(Arc::new(config)).accept(theirs);
-    let server = tokio::spawn(async move { accept.await.is_ok() });
-    let result = tls.connect(ours, expected, None, ALPN_MESH).await;
-    assert!(!server.await.unwrap(), "the server finished the handshake");
-    result.map(drop).unwrap_err()
+    let server = elsewhere(async move { accept.await.is_ok() });
+    let result = cheaply(tls.connect(ours, expected, None, ALPN_MESH)).await;
+    let error = result.map(drop).unwrap_err();
+    assert!(!server.join().unwrap(), "the server finished the handshake");
+    error
+}
+
+/// Lets a peer run on a thread of its own: what it does is not counted as ours.
+fn elsewhere(peer: impl Future<Output = bool> + Send + 'static) -> JoinHandle<bool> {
+    thread::spawn(move || {
+        Builder::new_current_thread()
+            .build()
+            .unwrap()
+            .block_on(peer)
+    })
+}
+
+/// Waits for a refusal, which may not cost this thread more than row T1 says.
+async fn cheaply<T>(refusal: impl Future<Output = T>) -> T {
+    let before = thread_cpu();
+    let refused = refusal.await;
+    let spent = thread_cpu() - before;
+    assert!(spent < REFUSAL, "{spent:?} of CPU");
+    refused
+}
+
+/// CPU time that a refusal takes at most. It holds for the profile that tests are built
+/// in, `quick`, which is slower than a release.
+const REFUSAL: Duration = Duration::from_millis(50);
+
+/// CPU time of this thread, as of the kernel's last tick.
+fn thread_cpu() -> Duration {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let nanoseconds = text.split_whitespace().next().unwrap();
+    Duration::from_nanos(nanoseconds.parse().unwrap())
 }
 
 /// The reasons with which both sides of an honest workload refuse `shown`.

@@ -6,8 +6,11 @@
 mod certificates;
 mod clocks;
 mod handshakes;
+mod hellos;
 mod hostile;
+mod huge;
 mod names;
+mod resumption;
 mod rotations;
 mod sessions;
 mod versions;

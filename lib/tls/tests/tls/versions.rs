@@ -1,19 +1,14 @@
-//! T3 and G15: one version of TLS, one application protocol, no memory of
-//! earlier sessions.
+//! T3 and G15: one version of TLS, one application protocol.
 
 use std::sync::Arc;
 
 use mesh_testing::ca::{TestRoot, id};
-use mesh_tls::{ALPN_H2, ALPN_MESH, Tls};
-use rustls_pki_types::ServerName;
+use mesh_tls::{ALPN_H2, ALPN_MESH};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     join,
 };
-use tokio_rustls::{
-    TlsAcceptor, TlsConnector,
-    rustls::{ClientConfig, HandshakeKind, version::TLS12},
-};
+use tokio_rustls::{TlsAcceptor, rustls::version::TLS12};
 
 use crate::hostile::{HONEST, TLS13_ONLY, client, honest, refused_client, refused_server, server};
 
@@ -65,75 +60,6 @@ async fn g15_plain_http_is_refused() {
     let mut answer = Vec::new();
     theirs.read_to_end(&mut answer).await.unwrap();
     assert!(answer.len() <= 7, "more than one alert: {answer:?}");
-}
-
-#[tokio::test]
-async fn t3_our_server_never_resumes() {
-    let west = TestRoot::new("west");
-    let (tls, shown) = (honest(&west, &[]), west.issue_with(CALLER, |_| ()));
-    let config = Arc::new(client(TLS13_ONLY, Some(&shown), &[ALPN_MESH]));
-    for _ in 0..3 {
-        assert_eq!(visit(&tls, config.clone()).await, (HandshakeKind::Full, 0));
-    }
-}
-
-/// A visit of a client that remembers sessions and would send early data: the
-/// kind of handshake, and how many tickets it was given.
-async fn visit(tls: &Tls, config: Arc<ClientConfig>) -> (HandshakeKind, u32) {
-    let (ours, theirs) = duplex(64 * 1024);
-    let connector = TlsConnector::from(config);
-    let name = ServerName::try_from("honest.invalid").unwrap();
-    let greet = async {
-        let (mut stream, _) = tls.accept(ours, ALPN_MESH).await.unwrap();
-        stream.write_all(b"!").await.unwrap();
-        stream.shutdown().await.unwrap();
-    };
-    let call = async {
-        let mut stream = connector.connect(name, theirs).await.unwrap();
-        stream.flush().await.unwrap();
-        stream.read_to_end(&mut Vec::new()).await.unwrap();
-        stream
-    };
-    let ((), stream) = join!(greet, call);
-    let session = stream.get_ref().1;
-    // Without a ticket there is nothing to encrypt early data with.
-    assert!(!session.is_early_data_accepted());
-    (
-        session.handshake_kind().unwrap(),
-        session.tls13_tickets_received(),
-    )
-}
-
-#[tokio::test]
-async fn t3_our_client_never_resumes() {
-    let west = TestRoot::new("west");
-    let tls = honest(&west, &[]);
-    // This server hands out tickets and remembers its sessions.
-    let config = Arc::new(server(
-        TLS13_ONLY,
-        &west.issue_with(CALLER, |_| ()),
-        &[ALPN_MESH],
-    ));
-    for _ in 0..3 {
-        let (ours, theirs) = duplex(64 * 1024);
-        let (acceptor, expected) = (TlsAcceptor::from(config.clone()), [id(CALLER)]);
-        let serve = async {
-            let mut stream = acceptor.accept(theirs).await.unwrap();
-            stream.write_all(b"!").await.unwrap();
-            stream.shutdown().await.unwrap();
-            stream
-        };
-        let call = async {
-            let stream = tls.connect(ours, &expected, None, ALPN_MESH).await;
-            let mut stream = stream.unwrap();
-            stream.read_to_end(&mut Vec::new()).await.unwrap();
-        };
-        let (stream, ()) = join!(serve, call);
-        assert_eq!(
-            stream.get_ref().1.handshake_kind(),
-            Some(HandshakeKind::Full)
-        );
-    }
 }
 
 #[tokio::test]
