@@ -18,18 +18,18 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use h2::server;
+use h2::{Reason, server};
 use http::Response;
 use mesh_core::destination::Protocol;
 use mesh_pair::{
     namespace::{B, SERVICE, Side},
-    process::cpu_time,
+    process::{Program, cpu_time},
     wait,
 };
 use nix::time::{ClockId, clock_gettime};
 use tokio::task::spawn_local;
 
-use self::frames::{Attack, GOAWAY, floods, resets};
+use self::frames::{Attack, GOAWAY, floods, frame, resets};
 use crate::{
     http2::{Client, on_local},
     origin::Origin,
@@ -56,8 +56,11 @@ const CONCURRENT: usize = 2000;
 /// An honest client notices nothing that is shorter: a sidecar that is sent a burst
 /// works it off in one go, and machines that test do other things besides.
 const NOTICED: Duration = Duration::from_millis(100);
-/// What an attack may leave behind, in bytes.
-const MEMORY: u64 = 64 << 20;
+/// What an attack may take while it goes on, and leave behind, in bytes.
+const TAKEN: u64 = 128 << 20;
+const LEFT: u64 = 64 << 20;
+/// Between two looks at what a sidecar holds.
+const GLANCE: Duration = Duration::from_millis(10);
 
 fn place() -> Place {
     let ports = [ATTACKED, HONEST].map(|port| {
@@ -230,17 +233,14 @@ impl Target<'_> {
     /// proportion.
     fn endures(&self, attack: &Attack) -> Result<()> {
         let program = self.place.pair.sidecar(self.side);
-        let bytes = attack.bytes();
         let (before, memory) = (cpu_time(&program.pids())?, program.resident()?);
-        let (start, mut spent, mut connections) = (Instant::now(), Duration::ZERO, 0);
-        while connections == 0 || start.elapsed() < ATTACK {
-            spent += self.attack(&bytes)?;
-            connections += 1;
-        }
+        let (attacked, most) = watched(program, || self.again_and_again(attack))?;
+        let (connections, spent) = attacked?;
         let cost = cpu_time(&program.pids())?.saturating_sub(before);
-        let more = program.resident()?.saturating_sub(memory);
+        let [taken, left] =
+            [most, program.resident()?].map(|resident| resident.saturating_sub(memory));
         println!(
-            "{}: {connections} connections, {spent:?} spent, {cost:?} and {more} bytes cost",
+            "{}: {connections} connections, {spent:?} spent, {cost:?} and {taken} bytes cost, {left} left",
             attack.name
         );
         // What is reset has been a request, which costs what requests do.
@@ -248,12 +248,25 @@ impl Target<'_> {
             attack.is_request || cost < NOISE + spent * AMPLIFICATION,
             "it cost {cost:?} for {spent:?} of the client"
         );
-        ensure!(more < MEMORY, "{more} bytes more than before");
+        ensure!(taken < TAKEN, "{taken} bytes more than before, meanwhile");
+        ensure!(left < LEFT, "{left} bytes more than before");
         Ok(())
     }
 
-    /// One connection, until it is closed; the processor time that was spent.
-    fn attack(&self, bytes: &[u8]) -> Result<Duration> {
+    /// How many connections that were, and the processor time that was spent.
+    fn again_and_again(&self, attack: &Attack) -> Result<(u32, Duration)> {
+        let bytes = attack.bytes();
+        let (start, mut spent, mut connections) = (Instant::now(), Duration::ZERO, 0);
+        while connections == 0 || start.elapsed() < ATTACK {
+            spent += self.attack(&bytes, attack.ends)?;
+            connections += 1;
+        }
+        Ok((connections, spent))
+    }
+
+    /// One connection, until it is closed for this reason; the processor time that was
+    /// spent.
+    fn attack(&self, bytes: &[u8], reason: Reason) -> Result<Duration> {
         let before = own_time()?;
         let mut socket = self.place.connect_to(self.attacked)?;
         socket.set_read_timeout(Some(DEADLINE))?;
@@ -273,25 +286,56 @@ impl Target<'_> {
             .try_for_each(|chunk| socket.write_all(chunk));
         let (answered, of_reader) = reader.join().ok().context("the reader has panicked")??;
         let _ = socket.shutdown(Shutdown::Both);
-        said_goodbye(&answered)?;
+        said_goodbye(&answered, reason)?;
         Ok(own_time()?.saturating_sub(before) + of_reader)
     }
 }
 
-/// The connection was not just cut: its last frame says why, if that has arrived.
-fn said_goodbye(mut bytes: &[u8]) -> Result<()> {
+/// What `act` returns, and the most memory that the program has held meanwhile.
+fn watched<T>(program: &Program, act: impl FnOnce() -> T) -> Result<(T, u64)> {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let watcher = scope.spawn(|| -> Result<u64> {
+            let mut most = program.resident()?;
+            while !over.load(Ordering::SeqCst) {
+                thread::sleep(GLANCE);
+                most = most.max(program.resident()?);
+            }
+            Ok(most)
+        });
+        let done = act();
+        over.store(true, Ordering::SeqCst);
+        let most = watcher.join().ok().context("the watcher has panicked")??;
+        Ok((done, most))
+    })
+}
+
+/// The connection was neither just cut nor ended for something else.
+fn said_goodbye(answered: &[u8], reason: Reason) -> Result<()> {
+    let told = goodbye(answered);
+    ensure!(
+        told == Some(reason),
+        "closed with {told:?} instead of {reason:?}, after {} bytes",
+        answered.len()
+    );
+    Ok(())
+}
+
+/// The reason in the last GOAWAY of these frames.
+fn goodbye(mut bytes: &[u8]) -> Option<Reason> {
+    let mut told = None;
     while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-        let Some(payload) = rest.get(..length) else {
-            return Ok(());
+        let Some((payload, rest)) = rest.split_at_checked(length) else {
+            break;
         };
         if head[3] == GOAWAY {
-            let code = payload.get(4..8).context("no code")?;
-            ensure!(code != [0; 4], "GOAWAY without a reason");
+            let code = payload.get(4..)?.first_chunk::<4>()?;
+            told = Some(Reason::from(u32::from_be_bytes(*code)));
         }
-        bytes = &rest[length..];
+        bytes = rest;
     }
-    Ok(())
+    told
 }
 
 /// The processor time of this thread.
@@ -340,4 +384,16 @@ fn h15_readers_of_nothing_fill_neither_memory_nor_anybodys_way() {
     let outcome = outcome();
     report.case("100 streams of 100 clients", outcome);
     report.finish(&mut place);
+}
+
+#[test]
+fn who_is_cut_off_or_ends_for_something_else_is_noticed() {
+    let pong = frame(6, 1, 0, b"01234567");
+    let last = frame(GOAWAY, 0, 0, &[0, 0, 0, 9, 0, 0, 0, 11]);
+    let told = [&pong[..], &last].concat();
+    assert!(said_goodbye(&told, Reason::ENHANCE_YOUR_CALM).is_ok());
+    assert!(said_goodbye(&told, Reason::SETTINGS_TIMEOUT).is_err());
+    for cut in [&told[..told.len() - 1], &pong, b""] {
+        assert!(said_goodbye(cut, Reason::ENHANCE_YOUR_CALM).is_err());
+    }
 }

@@ -13,6 +13,7 @@ use mesh_pair::{
 use crate::{
     content::SIZES,
     http2,
+    ours::{self, Way},
     place::{Place, UNMESHED, declared, detected, open, server},
     report::{Group, Report},
     streams,
@@ -109,9 +110,17 @@ fn h19_grpc_arrives_through_two_sidecars_and_a_gateway() {
     }
     for (name, case) in streams::CASES {
         // Tunnels of applications are a matter of their own.
-        if *name != streams::TOLD && !name.contains("CONNECT") {
+        if !name.contains("CONNECT") {
             report.case(*name, case(&place, to));
         }
+    }
+    let way = Way {
+        place: &place,
+        to,
+        speak: ours::http2,
+    };
+    for (name, outcome) in way.cases() {
+        report.case(name, outcome);
     }
     report.finish(&mut place);
 }

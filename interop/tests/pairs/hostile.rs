@@ -27,7 +27,7 @@ use crate::{
     origin::Origin,
     place::{Place, open},
     report::{Group, Report},
-    wire::{Message, Wire, block_on, bytes_of},
+    wire::{Head, Message, Wire, block_on, bytes_of},
 };
 
 /// Our own server, which others have behind them.
@@ -55,7 +55,7 @@ fn ways(port: u16) -> [(&'static str, SocketAddr); 2] {
 }
 
 #[test]
-fn h1_h2_h3_h5_h7_h10_nothing_is_smuggled_past_a_server_of_any_make() {
+fn h1_h2_h3_h4_h5_h6_h7_h10_nothing_is_smuggled_past_a_server_of_any_make() {
     let servers = [OWN, NGINX, APACHE, HAPROXY];
     let ports: Vec<Port> = servers.into_iter().flat_map(both).collect();
     let mut place = Place::new(&ports);
@@ -86,8 +86,9 @@ fn h1_h2_h3_h5_h7_h10_nothing_is_smuggled_past_a_server_of_any_make() {
             if port == OWN {
                 let case = format!("{make}, {way}: paths as they were sent");
                 report.case(case, server.paths());
-                let switch = "connection: upgrade\r\nupgrade: x\r\n";
-                let outcome = server.forges(ALMOST[0], switch);
+                let lines = "connection: upgrade\r\nupgrade: x\r\n";
+                let lines = format!("l5d-client-id: {FORGED}\r\n{lines}");
+                let outcome = server.forges(ALMOST[0], &lines);
                 report.case(
                     format!("{make}, {way}: nobody says who he is and upgrades"),
                     outcome,
@@ -146,12 +147,13 @@ impl Seen {
     }
 }
 
-/// Answers what it is asked for. It refuses what begins with `/early` without a
-/// look at the body, and takes what comes then for the next request.
+/// Answers what it is asked for, to `/hosts` with whom it is asked as. It refuses what
+/// begins with `/early` without a look at the body, and takes what comes then for the
+/// next request.
 async fn serve(socket: TcpStream, seen: Seen) -> Result<()> {
     let mut wire = Wire::new(socket);
     while let Some(head) = wire.head().await? {
-        if head.get("l5d-client-id").is_some_and(|id| id == FORGED) {
+        if head.fields.iter().any(|(_, value)| value.contains(FORGED)) {
             seen.0.lock().unwrap().push((FORGED.to_owned(), Vec::new()));
         }
         ensure!(head.get("upgrade").is_none(), "an upgrade came through");
@@ -161,12 +163,24 @@ async fn serve(socket: TcpStream, seen: Seen) -> Result<()> {
             continue;
         }
         let request = wire.request_body(&head).await?;
-        let said = seen.add(&request)?;
+        let said = if head.first.contains(" /hosts ") {
+            hosts(&head)
+        } else {
+            seen.add(&request)?
+        };
         let length = said.len();
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{said}");
         wire.send(answer).await?;
     }
     Ok(())
+}
+
+/// All that a head says of whom it is for.
+fn hosts(head: &Head) -> String {
+    let fields = head.fields.iter();
+    let hosts = fields.filter(|(name, _)| name.eq_ignore_ascii_case("host"));
+    let hosts: Vec<&str> = hosts.map(|(_, host)| &**host).collect();
+    hosts.join(" and ")
 }
 
 /// Whom a client says it is.
@@ -208,6 +222,10 @@ impl Server<'_> {
             format!("{name}: nobody says who he is"),
             self.knows_nobody(),
         );
+        report.case(
+            format!("{name}: the target's authority counts"),
+            self.one_authority(),
+        );
         let outcome = self.answers_early();
         report.case(
             format!("{name}: an early answer to an expectation"),
@@ -224,7 +242,7 @@ impl Server<'_> {
     fn refuses(&self, case: &Case) -> Result<()> {
         let asked = format!(
             "GET /first HTTP/1.1\r\nhost: web\r\n\r\n\
-             POST /attack HTTP/1.1\r\nhost: web\r\n{}\r\n{}{CANARY}",
+             POST /attack HTTP/1.1\r\n{}\r\n{}{CANARY}",
             case.lines, case.body
         );
         block_on(async {
@@ -241,7 +259,7 @@ impl Server<'_> {
     /// The request arrives with this body, and what comes behind it as itself.
     fn takes(&self, case: &Case, body: &str) -> Result<()> {
         let asked = format!(
-            "POST /good HTTP/1.1\r\nhost: web\r\n{}\r\n{}{CANARY}",
+            "POST /good HTTP/1.1\r\n{}\r\n{}{CANARY}",
             case.lines, case.body
         );
         block_on(async {
@@ -277,16 +295,35 @@ impl Server<'_> {
         self.only(&[("GET /after", "")])
     }
 
-    /// H7: what a client says of who it is reaches nobody, however it begins: as
-    /// bytes that nobody reads it would.
-    fn knows_nobody(&self) -> Result<()> {
-        let end = "connection: close\r\n";
-        ALMOST.iter().try_for_each(|line| self.forges(line, end))
+    /// H4: a target may say for whom it is, and `Host` something else.
+    fn one_authority(&self) -> Result<()> {
+        let asked = "GET http://shop.example/hosts HTTP/1.1\r\nhost: web\r\n\r\n";
+        block_on(async {
+            let mut wire = self.connect()?;
+            wire.send(asked).await?;
+            told(&wire.answer("GET").await?, "shop.example")
+        })
     }
 
-    /// A request that begins so, and says who its client is.
-    fn forges(&self, begin: &str, end: &str) -> Result<()> {
-        let asked = format!("{begin}host: web\r\nl5d-client-id: {FORGED}\r\n{end}\r\n");
+    /// H6, H7: what a client says of who it is reaches nobody, however it begins: as
+    /// bytes that nobody reads it would. Nor does it if it is to be taken out by others.
+    fn knows_nobody(&self) -> Result<()> {
+        let once = format!("connection: close\r\nl5d-client-id: {FORGED}\r\n");
+        let twice = format!(
+            "connection: close, l5d-client-id\r\n\
+             L5D-CLIENT-ID: {FORGED}\r\nL5d-Client-Id: {FORGED}\r\n"
+        );
+        for lines in [&once, &twice] {
+            for line in ALMOST {
+                self.forges(line, lines)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A request that begins so, and says in these lines who its client is.
+    fn forges(&self, begin: &str, lines: &str) -> Result<()> {
+        let asked = format!("{begin}host: web\r\n{lines}\r\n");
         block_on(async {
             let mut wire = self.connect()?;
             wire.send(&asked).await?;

@@ -35,6 +35,7 @@ pub(crate) fn origin(place: &Place, port: u16) -> Origin {
 }
 
 async fn serve(socket: TcpStream) -> Result<()> {
+    let port = socket.local_addr()?.port();
     let mut builder = server::Builder::new();
     builder.enable_connect_protocol();
     let mut connection = builder.handshake::<_, Bytes>(socket).await?;
@@ -45,7 +46,7 @@ async fn serve(socket: TcpStream) -> Result<()> {
         }
         spawn_local(async move {
             // What goes wrong is the client's to notice.
-            let _ = exchange(request, respond).await;
+            let _ = exchange(request, respond, port).await;
         });
     }
     Ok(())
@@ -54,6 +55,7 @@ async fn serve(socket: TcpStream) -> Result<()> {
 async fn exchange(
     request: Request<RecvStream>,
     mut respond: server::SendResponse<Bytes>,
+    port: u16,
 ) -> Result<()> {
     let (head, body) = request.into_parts();
     match head.uri.path() {
@@ -81,19 +83,22 @@ async fn exchange(
         path => {
             let request = message(&head, body).await?;
             let is_head = head.method == http::Method::HEAD;
-            respond_with(&mut respond, answer_to(&request, path), is_head)?;
+            respond_with(&mut respond, answer_to(&request, path, port), is_head)?;
         }
     }
     Ok(())
 }
 
-/// As all our servers answer, and how many have given up.
-fn answer_to(request: &Message, path: &str) -> Message {
+/// As all our servers answer; and how many have given up, and which server this is.
+fn answer_to(request: &Message, path: &str, port: u16) -> Message {
     let mut answer = answer(request, if path == "/goaway" { "/many" } else { path });
-    if path == "/given-up" {
-        answer.head.first = "HTTP/2 200".to_owned();
-        answer.body = GIVEN_UP.load(Ordering::Relaxed).to_string().into_bytes();
-    }
+    let number = match path {
+        "/given-up" => GIVEN_UP.load(Ordering::Relaxed),
+        "/port" => port.into(),
+        _ => return answer,
+    };
+    answer.head.first = "HTTP/2 200".to_owned();
+    answer.body = number.to_string().into_bytes();
     answer
 }
 

@@ -30,6 +30,7 @@ mod http2;
 mod messages;
 mod nginx;
 mod origin;
+mod ours;
 mod place;
 mod postgres;
 mod quiet;

@@ -127,8 +127,8 @@ pub(crate) fn answer(request: &Message, path: &str) -> Message {
         "echo" | "hinted" => with(200, &[], request.body.clone()),
         // So many bytes.
         "bytes" => with(200, &[("etag", "\"content\"")], content(number())),
-        // The head that arrived.
-        "head" => with(200, &[], bytes_of(&request.head.text())),
+        // The head that arrived, and trailers behind it.
+        "head" => with(200, &[], bytes_of(&text(request))),
         // Trailers, as they arrived and of our own.
         "trailers" => Message {
             trailers: [request.trailers.clone(), vec![field("x-of-server", "yes")]].concat(),
@@ -136,6 +136,11 @@ pub(crate) fn answer(request: &Message, path: &str) -> Message {
         },
         // Names that are there more than once.
         "many" | "hints" => with(200, MANY, b"many".to_vec()),
+        // Names that are not a server's to say, in head and trailers.
+        "ours" => Message {
+            trailers: OURS.iter().map(|(n, v)| field(n, v)).collect(),
+            ..with(200, OURS, b"ours".to_vec())
+        },
         "status" => with(u16::try_from(number()).unwrap_or(500), &[], Vec::new()),
         _ => with(404, &[], b"no such path".to_vec()),
     }
@@ -151,6 +156,26 @@ pub(crate) const MANY: &[(&str, &str)] = &[
     ("x-many", ""),
     ("set-cookie", "c=3"),
 ];
+
+/// Fields that are for sidecars alone, and one that is not.
+const OURS: &[(&str, &str)] = &[
+    ("l5d-client-id", "somebody"),
+    ("L5D-CLIENT-ID", "somebody else"),
+    ("mesh-error", "connect-failed"),
+    ("mesh-status", "404"),
+    ("mesh-port", "1"),
+    ("mesh-anything", "1"),
+    ("l5d-dst-override", "10.211.0.10:8002"),
+    ("l5d-remote-ip", "127.0.0.1"),
+    ("x-kept", "1"),
+];
+
+/// A request as it is told to its client.
+fn text(request: &Message) -> String {
+    let trailers = request.trailers.iter();
+    let trailers: String = trailers.map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+    request.head.text() + &trailers
+}
 
 fn with(status: u16, fields: &[(&str, &str)], body: Vec<u8>) -> Message {
     Message {
@@ -169,6 +194,7 @@ fn field(name: &str, value: &str) -> (String, String) {
 
 /// One connection of HTTP/1.
 async fn http1(socket: TcpStream) -> Result<()> {
+    let port = socket.local_addr()?.port();
     let mut wire = Wire::new(socket);
     while let Some(head) = wire.head().await? {
         let mut words = head.first.split(' ');
@@ -185,7 +211,12 @@ async fn http1(socket: TcpStream) -> Result<()> {
             wire.send("HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
         let request = wire.request_body(&head).await?;
-        write(&mut wire, method, answer(&request, path)).await?;
+        let said = match path {
+            // Which server this is.
+            "/port" => with(200, &[], port.to_string().into_bytes()),
+            path => answer(&request, path),
+        };
+        write(&mut wire, method, said).await?;
         let is_last = head.get("connection").is_some_and(|value| value == "close");
         if is_last || head.first.ends_with("HTTP/1.0") {
             return Ok(wire.finish().await?);

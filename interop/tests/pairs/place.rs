@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use mesh_core::destination::Protocol;
 use mesh_pair::{
     control::Port,
+    identity::{CLIENT, FAR_CLIENT},
     namespace::{SERVICE, Side},
     pair::{self, Pair},
     process::{Program, mortal},
@@ -36,6 +37,7 @@ pub(crate) struct Place {
     programs: Vec<Program>,
     pub(crate) pair: Pair,
     folder: TempDir,
+    client: &'static str,
 }
 
 /// A port at which A looks at the first bytes.
@@ -56,20 +58,28 @@ pub(crate) fn open(port: u16, protocol: Protocol) -> Port {
 impl Place {
     /// A pair that runs, and a Service with these ports.
     pub(crate) fn new(ports: &[Port]) -> Self {
-        Self::with(Sidecars::copy, |name, sidecars| {
+        Self::bearing(ports, &[])
+    }
+
+    /// The same, of sidecars that bear other limits: variables, as `docs/limits.md`
+    /// names them, and their values.
+    pub(crate) fn bearing(ports: &[Port], limits: &[(&str, &str)]) -> Self {
+        let copy = |built: &Path, folder: &Path| Ok(Sidecars::copy(built, folder)?.bearing(limits));
+        Self::with(CLIENT, copy, |name, sidecars| {
             Pair::start(name, sidecars, ports, PAST_A)
         })
     }
 
     /// The same in two clusters, with a gateway between them.
     pub(crate) fn in_two_clusters(ports: &[Port]) -> Self {
-        Self::with(Sidecars::with_gateway, |name, sidecars| {
+        Self::with(FAR_CLIENT, Sidecars::with_gateway, |name, sidecars| {
             Pair::start_far(name, sidecars, ports)
         })
     }
 
     fn with(
-        copy: fn(&Path, &Path) -> Result<Sidecars>,
+        client: &'static str,
+        copy: impl FnOnce(&Path, &Path) -> Result<Sidecars>,
         start: impl FnOnce(&str, &Sidecars) -> Result<Pair>,
     ) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -81,7 +91,13 @@ impl Place {
             programs: Vec::new(),
             pair: start(&name, &sidecars).unwrap(),
             folder,
+            client,
         }
+    }
+
+    /// Who is behind A.
+    pub(crate) const fn client(&self) -> &'static str {
+        self.client
     }
 
     /// A file that clients and servers may read.

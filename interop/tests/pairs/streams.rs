@@ -5,16 +5,14 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result, ensure};
 use h2::Reason;
 use mesh_core::destination::Protocol;
-use mesh_pair::{
-    identity::CLIENT,
-    namespace::{B, SERVICE},
-};
+use mesh_pair::namespace::{B, SERVICE};
 use tokio::task::JoinSet;
 
 use crate::{
     content::{SIZES, check, content},
     http2::{Client, Ends, on_local, origin, request},
     messages::{check_many, equal},
+    ours::{self, GUARDED, Way},
     place::{Place, UNMESHED, declared, detected, open},
     report::{Group, Report},
     wire::{Head, Message},
@@ -25,14 +23,14 @@ const PORT: u16 = 8000;
 const DECLARED: u16 = 8001;
 
 #[test]
-fn http2_arrives_as_it_was_written() {
+fn h7_h8_http2_arrives_as_it_was_written() {
     let ports = [
         detected(PORT),
         declared(DECLARED, Protocol::Http2).at(PORT),
         open(UNMESHED, Protocol::Detect),
     ];
-    let mut place = Place::new(&ports);
-    let _origins = [PORT, UNMESHED].map(|port| origin(&place, port));
+    let mut place = Place::new(&[&ports[..], &ours::guarded()].concat());
+    let _origins = [PORT, UNMESHED, GUARDED].map(|port| origin(&place, port));
     let mut report = Report::new(Group::Http2);
     for (how, to) in [
         ("detected", (SERVICE, PORT)),
@@ -46,12 +44,19 @@ fn http2_arrives_as_it_was_written() {
         for (name, case) in CASES {
             report.case(format!("{how}: {name}"), case(&place, to.into()));
         }
+        let way = Way {
+            place: &place,
+            to: to.into(),
+            speak: ours::http2,
+        };
+        for (name, outcome) in way.cases() {
+            report.case(format!("{how}: {name}"), outcome);
+        }
     }
+    let outcome = ours::opens_nothing(&place, ours::http2);
+    report.case("without a sidecar: no name opens a port", outcome);
     report.finish(&mut place);
 }
-
-/// What is different where the client is of another cluster.
-pub(crate) const TOLD: &str = "the server is told who asks";
 
 pub(crate) type Case = fn(&Place, SocketAddr) -> Result<()>;
 
@@ -59,7 +64,6 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("a request's names and their order", request_names),
     ("an answer's names and their order", answer_names),
     ("crumbs of a cookie", crumbs),
-    (TOLD, client_id),
     ("trailers in both directions", trailers),
     ("trailers without a body", bare_trailers),
     ("HEAD, 204 and 304", bodiless),
@@ -89,7 +93,7 @@ pub(crate) fn both_ways(place: &Place, to: SocketAddr, length: usize) -> Result<
     check(&answer.body, length)
 }
 
-/// The fields that the server saw, of which some are ours.
+/// The fields that the server saw, of which some are these.
 fn seen(place: &Place, to: SocketAddr, fields: &[(&str, &str)]) -> Result<Vec<String>> {
     let fields = fields.iter();
     let fields = fields.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -142,13 +146,6 @@ fn crumbs(place: &Place, to: SocketAddr) -> Result<()> {
     let sent = [("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")];
     let seen = seen(place, to, &sent)?;
     equal(&&*values(&seen, "cookie").join("; "), &"a=1; b=2; c=3; d=4")
-}
-
-fn client_id(place: &Place, to: SocketAddr) -> Result<()> {
-    let seen = seen(place, to, &[("l5d-client-id", "somebody")])?;
-    // Nobody vouches for a client without a sidecar.
-    let expected = if to.ip() == B { vec![] } else { vec![CLIENT] };
-    equal(&values(&seen, "l5d-client-id"), &expected)
 }
 
 fn trailers(place: &Place, to: SocketAddr) -> Result<()> {

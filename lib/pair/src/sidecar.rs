@@ -29,6 +29,8 @@ const NAMES: [&str; 2] = ["mesh-proxy", "mesh-redirect"];
 #[derive(Clone, Debug)]
 pub struct Sidecars {
     folder: PathBuf,
+    /// Variables of limits, and their values.
+    limits: Vec<(String, String)>,
 }
 
 /// One of them.
@@ -55,7 +57,19 @@ impl Sidecars {
         }
         Ok(Self {
             folder: folder.to_owned(),
+            limits: Vec::new(),
         })
+    }
+
+    /// The same, which bear other limits than they do by default: variables, as
+    /// `docs/limits.md` names them, and their values.
+    #[must_use]
+    pub fn bearing(mut self, limits: &[(&str, &str)]) -> Self {
+        let limits = limits.iter();
+        self.limits = limits
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        self
     }
 
     /// The same, and a gateway.
@@ -96,7 +110,8 @@ impl Sidecars {
             .env("MESH_POD_IP", placed.side.address().to_string())
             .env("MESH_POD_NAME", format!("{side}-0"))
             .env("MESH_POD_NAMESPACE", "shop")
-            .env("MESH_WORKERS", placed.workers.to_string());
+            .env("MESH_WORKERS", placed.workers.to_string())
+            .envs(self.limits.iter().cloned());
         let log = self.folder.join(format!("mesh-{side}.log"));
         Program::start(namespace, placed.cores, command, &log)
     }

@@ -1,5 +1,7 @@
 //! Frames of HTTP/2 as attackers send them.
 
+use h2::Reason;
+
 /// What is sent at once to a sidecar that may close before it has read all of it.
 const BLOB: usize = 2 << 20;
 
@@ -13,6 +15,7 @@ pub(super) const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
+const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -25,6 +28,8 @@ pub(super) struct Attack {
     pub(super) name: &'static str,
     /// Each unit is a request that the server may see.
     pub(super) is_request: bool,
+    /// What the connection ends with.
+    pub(super) ends: Reason,
     /// What is sent first.
     begin: Vec<u8>,
     /// The `n`th unit, again and again.
@@ -34,12 +39,7 @@ pub(super) struct Attack {
 impl Attack {
     /// A connection's bytes.
     pub(super) fn bytes(&self) -> Vec<u8> {
-        let mut bytes = [
-            &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
-            &frame(SETTINGS, 0, 0, b""),
-        ]
-        .concat();
-        bytes.extend_from_slice(&self.begin);
+        let mut bytes = [&begin(b"")[..], &self.begin].concat();
         for n in 0.. {
             if bytes.len() >= BLOB {
                 break;
@@ -48,6 +48,17 @@ impl Attack {
         }
         bytes
     }
+}
+
+/// A connection's beginning. The server's settings are acknowledged before they have
+/// come: who never did it would be closed for that, however little else it does.
+fn begin(settings: &[u8]) -> Vec<u8> {
+    [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+        &frame(SETTINGS, 0, 0, settings),
+        &frame(SETTINGS, ACK, 0, b""),
+    ]
+    .concat()
 }
 
 pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -77,6 +88,7 @@ fn with(name: &'static str, begin: Vec<u8>, unit: fn(u32) -> Vec<u8>) -> Attack 
     Attack {
         name,
         is_request: false,
+        ends: Reason::ENHANCE_YOUR_CALM,
         begin,
         unit,
     }
@@ -110,9 +122,13 @@ pub(super) fn resets() -> Vec<Attack> {
         reset_by("reset by HEADERS behind the end", |n| {
             [get(n), get(n)].concat()
         }),
-        reset_by("reset by a short PRIORITY", |n| {
-            [get(n), frame(PRIORITY, 0, stream(n), b"abcd")].concat()
-        }),
+        // The first one already ends the connection.
+        Attack {
+            ends: Reason::FRAME_SIZE_ERROR,
+            ..reset_by("reset by a short PRIORITY", |n| {
+                [get(n), frame(PRIORITY, 0, stream(n), b"abcd")].concat()
+            })
+        },
         reset_by("reset by a body longer than it says", |n| {
             let head = [POST, b"\x0f\x0d\x011"].concat();
             let head = frame(HEADERS, END_HEADERS, stream(n), &head);
@@ -164,10 +180,9 @@ pub(super) fn floods() -> Vec<Attack> {
 
 /// Many requests whose answers cannot be sent, on one connection.
 pub(super) fn zero_windows(streams: u32, path: &str) -> Vec<u8> {
-    let no_window = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let no_window = begin(&[0, 4, 0, 0, 0, 0]);
     let length = u8::try_from(path.len()).unwrap();
     let head = [&b"\x82\x86\x01\x03web\x04"[..], &[length], path.as_bytes()].concat();
     let requests = (0..streams).map(|n| frame(HEADERS, END_STREAM | END_HEADERS, stream(n), &head));
-    let begin = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &no_window].concat();
-    [begin, requests.collect::<Vec<_>>().concat()].concat()
+    [no_window, requests.collect::<Vec<_>>().concat()].concat()
 }

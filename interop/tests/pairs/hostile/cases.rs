@@ -4,7 +4,7 @@
 #[derive(Clone)]
 pub(super) struct Case {
     pub(super) name: String,
-    /// What comes after the request line and `host`.
+    /// What comes after the request line.
     pub(super) lines: String,
     /// What comes after the head.
     pub(super) body: String,
@@ -14,8 +14,9 @@ pub(super) struct Case {
 pub(super) const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nhost: web\r\n\r\n";
 
 /// What is refused, whatever is behind it, by what is wrong with it.
-pub(super) fn refused() -> [(&'static str, Vec<Case>); 5] {
+pub(super) fn refused() -> [(&'static str, Vec<Case>); 6] {
     [
+        ("hosts", hosts()),
         ("two lengths", two_lengths()),
         ("codings", codings()),
         ("lengths", lengths()),
@@ -24,12 +25,35 @@ pub(super) fn refused() -> [(&'static str, Vec<Case>); 5] {
     ]
 }
 
+/// One for a host that everybody knows.
 fn case(name: &str, lines: &str, body: &str) -> Case {
     Case {
         name: name.to_owned(),
-        lines: lines.to_owned(),
+        lines: format!("host: web\r\n{lines}"),
         body: body.to_owned(),
     }
+}
+
+/// H4: for no host, for more than one, or for what is none.
+fn hosts() -> Vec<Case> {
+    [
+        "",
+        "host: a b\r\n",
+        "host: a/b\r\n",
+        "host: a@b\r\n",
+        "host: [::1\r\n",
+        "host: a:b\r\n",
+        "host: a,b\r\n",
+        "host: http://web\r\n",
+        "host: web\r\nhost: web\r\n",
+        "host: web\r\nHOST: other\r\n",
+    ]
+    .map(|lines| Case {
+        name: format!("hosts {}", lines.escape_debug()),
+        lines: format!("{lines}content-length: {}\r\n", SMUGGLED.len()),
+        body: SMUGGLED.to_owned(),
+    })
+    .into()
 }
 
 /// No body for who reads chunks, and the hidden request for who counts.
