@@ -80,7 +80,7 @@ pub struct Request {
 pub struct Traffic {
     /// In both directions together.
     pub bytes: u64,
-    /// The time of a round trip, once a ping has shown it.
+    /// The shortest time of a round trip, once a ping has shown one.
     pub round_trip: Option<Duration>,
 }
 
@@ -304,7 +304,7 @@ impl Conduit {
         let state = self.lock();
         Traffic {
             bytes: state.written + state.read,
-            round_trip: state.trips.known(),
+            round_trip: state.trips.shortest(),
         }
     }
 

@@ -99,6 +99,8 @@ impl Drop for Granted {
 #[derive(Debug, Default)]
 pub(crate) struct RoundTrip {
     known: Option<Duration>,
+    /// The shortest of all: what the path itself takes, however busy both ends are.
+    shortest: Option<Duration>,
     /// The number of the next ping.
     next: u64,
     asked: Option<(u64, Instant)>,
@@ -111,6 +113,10 @@ pub(crate) struct RoundTrip {
 impl RoundTrip {
     pub(crate) const fn known(&self) -> Option<Duration> {
         self.known
+    }
+
+    pub(crate) const fn shortest(&self) -> Option<Duration> {
+        self.shortest
     }
 
     /// A ping leaves; its number.
@@ -141,6 +147,10 @@ impl RoundTrip {
             return;
         };
         let sample = now.saturating_duration_since(asked);
+        self.shortest = Some(
+            self.shortest
+                .map_or(sample, |shortest| shortest.min(sample)),
+        );
         self.known = Some(self.known.map_or(sample, |known| {
             sample.min(known + sample.saturating_sub(known) / 8)
         }));
@@ -234,12 +244,13 @@ mod tests {
     #[test]
     fn a_round_trip_that_waited_behind_others_hardly_counts() {
         let (mut trips, start) = (RoundTrip::default(), Instant::now());
-        for (took, expected) in [(20, 20), (100, 30), (10, 10)] {
+        for (took, expected, shortest) in [(20, 20, 20), (100, 30, 20), (10, 10, 10)] {
             let late = trips.ask(start);
             let number = trips.ask(start);
             trips.answer(late, start + MS);
             trips.answer(number, start + took * MS);
             assert_eq!(trips.known(), Some(expected * MS));
+            assert_eq!(trips.shortest(), Some(shortest * MS));
         }
     }
 

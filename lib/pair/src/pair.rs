@@ -147,6 +147,21 @@ impl Pair {
         self.gateway.as_mut().map_or(Ok(()), Program::check)
     }
 
+    /// The value of a metric of a sidecar: the first line of its page that begins so.
+    ///
+    /// # Errors
+    /// If there is no page, or no such line.
+    pub fn metric(&self, side: Side, begin: &str) -> Result<u64> {
+        let page = self
+            .site
+            .of(side)
+            .enter(|| ask(ports::ADMIN, "/metrics"))??;
+        let line = page.lines().find(|line| line.starts_with(begin));
+        let value = line.and_then(|line| line.rsplit(' ').next());
+        let value = value.with_context(|| format!("no metric `{begin}`"))?;
+        Ok(value.parse()?)
+    }
+
     /// What the sidecars said last.
     #[must_use]
     pub fn said(&self) -> String {
@@ -172,13 +187,19 @@ impl Pair {
 /// Whether the program is ready whose port this is, in the namespace of the calling
 /// thread.
 fn is_ready(admin: u16) -> Result<bool> {
+    Ok(ask(admin, "/ready")?.starts_with("HTTP/1.1 200 "))
+}
+
+/// What the admin port says, head and body.
+fn ask(admin: u16, path: &str) -> Result<String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, admin));
     let mut socket = TcpStream::connect(address)?;
     socket.set_read_timeout(Some(ANSWER))?;
-    socket.write_all(b"GET /ready HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\n\r\n")?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: sidecar\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes())?;
     let mut answer = String::new();
     socket.read_to_string(&mut answer)?;
-    Ok(answer.starts_with("HTTP/1.1 200 "))
+    Ok(answer)
 }
 
 /// A name for the namespaces of a test, which tells who has made them; and what

@@ -58,6 +58,8 @@ struct Kind {
     begin: &'static [(u16, &'static str, End)],
     /// What one of them may cost, in bytes.
     each: u64,
+    /// The limits that strike, each once for a client.
+    limits: &'static [&'static str],
 }
 
 /// How it ends for a client.
@@ -86,6 +88,7 @@ const KINDS: [Kind; 3] = [
             (HTTP2, "", End::Closed),
         ],
         each: 20 << 10,
+        limits: &["header_time", "detect_time"],
     },
     Kind {
         what: "send half a body",
@@ -109,6 +112,7 @@ const KINDS: [Kind; 3] = [
             ),
         ],
         each: 40 << 10,
+        limits: &["body_time"],
     },
     // 64 KiB that came, 64 KiB that waits to be written, and what was read with it.
     Kind {
@@ -121,6 +125,7 @@ const KINDS: [Kind; 3] = [
             End::Reset,
         )],
         each: 320 << 10,
+        limits: &["write_time"],
     },
 ];
 
@@ -150,6 +155,10 @@ fn h17_thousands_of_clients_that_do_not_go_on_are_closed_on_the_deadline() {
         let outcome = kind.costs(held[1].saturating_sub(held[0]));
         report.case(format!("those that {what} cost little"), outcome);
         report.case(format!("{clients} clients that {what} are closed"), closed);
+    }
+    for kind in &KINDS {
+        let outcome = kind.is_counted(&place);
+        report.case(format!("those that {} are counted", kind.what), outcome);
     }
     let mut resting = resting.iter();
     let outcome = resting.try_for_each(|(socket, says)| goes_on(socket, *says));
@@ -230,6 +239,18 @@ impl Kind {
             clients.push(Client { socket, said, end });
         }
         Ok(clients)
+    }
+
+    /// In the metrics of the sidecar.
+    fn is_counted(&self, place: &Place) -> Result<()> {
+        let mut times = 0;
+        for limit in self.limits {
+            let name =
+                format!("mesh_proxy_limits_total{{limit=\"{limit}\",direction=\"inbound\"}}");
+            times += place.pair.metric(Side::B, &name)?;
+        }
+        ensure!(times >= self.clients as u64, "{times} times");
+        Ok(())
     }
 
     fn costs(&self, bytes: u64) -> Result<()> {
