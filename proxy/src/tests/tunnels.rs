@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use self::application::{BYE, extended, http1, refuser};
 use super::{
-    world::{BOTH, Behind, Client, Heads, World, plain, soon},
+    world::{BOTH, Behind, Client, Heads, World, soon},
     *,
 };
 
@@ -259,10 +259,7 @@ async fn h12_nobody_is_asked_for_a_tunnel_twice() {
     let root = TestRoot::new("west");
     for behind in BOTH {
         let ((leaving, received), (good, heads)) = (leaves().await, http1().await);
-        let endpoints = [leaving, good].map(|application| match behind {
-            Behind::Sidecar => Server::before(root.tls(SERVER), application).endpoint(),
-            Behind::Nothing => plain(application),
-        });
+        let endpoints = [leaving, good].map(|application| behind.endpoint(&root, application));
         let backends = endpoints.into_iter().map(|endpoint| vec![endpoint]);
         let target = first_of(backends.collect());
         let mut world = World::to(&root, target, heads, Protocol::Http1).await;

@@ -16,6 +16,16 @@ pub(super) enum Behind {
     Nothing,
 }
 
+impl Behind {
+    /// The application, with what stands before it.
+    pub(super) fn endpoint(self, root: &TestRoot, application: SocketAddr) -> Endpoint {
+        match self {
+            Self::Sidecar => Server::before(root.tls(SERVER), application).endpoint(),
+            Self::Nothing => plain(application),
+        }
+    }
+}
+
 pub(super) const BOTH: [Behind; 2] = [Behind::Sidecar, Behind::Nothing];
 
 /// Heads of requests that an application has read, with bodies of declared lengths.
@@ -41,10 +51,7 @@ impl World {
         declared: Protocol,
     ) -> Self {
         let root = TestRoot::new("west");
-        let endpoint = match behind {
-            Behind::Sidecar => Server::before(root.tls(SERVER), application).endpoint(),
-            Behind::Nothing => plain(application),
-        };
+        let endpoint = behind.endpoint(&root, application);
         Self::to(&root, first_of(vec![vec![endpoint]]), heads, declared).await
     }
 

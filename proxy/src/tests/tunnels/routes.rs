@@ -67,10 +67,7 @@ async fn h12_a_route_leads_and_changes_what_becomes_a_tunnel() {
     let root = TestRoot::new("west");
     for behind in BOTH {
         let (application, heads) = http1().await;
-        let endpoint = match behind {
-            Behind::Sidecar => Server::before(root.tls(SERVER), application).endpoint(),
-            Behind::Nothing => plain(application),
-        };
+        let endpoint = behind.endpoint(&root, application);
         let target = routed(endpoint);
         let mut world = World::to(&root, target, heads, Protocol::Detect).await;
         let mut client = world.client().await;
@@ -106,10 +103,7 @@ async fn h12_a_route_s_time_ends_with_the_answer_that_opens_the_tunnel() {
     let root = TestRoot::new("west");
     for behind in BOTH {
         let (application, heads) = http1().await;
-        let endpoint = match behind {
-            Behind::Sidecar => Server::before(root.tls(SERVER), application).endpoint(),
-            Behind::Nothing => plain(application),
-        };
+        let endpoint = behind.endpoint(&root, application);
         let target = by_rule(endpoint, limited(Duration::from_millis(500)));
         let world = World::to(&root, target, heads, Protocol::Detect).await;
         let mut client = world.client().await;
