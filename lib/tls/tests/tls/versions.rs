@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use mesh_testing::ca::{TestRoot, id};
 use mesh_tls::{ALPN_H2, ALPN_MESH};
+use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     join,
 };
-use tokio_rustls::{TlsAcceptor, rustls::version::TLS12};
+use tokio_rustls::{TlsAcceptor, TlsConnector, rustls::version::TLS12};
 
 use crate::hostile::{HONEST, TLS13_ONLY, client, honest, refused_client, refused_server, server};
 
@@ -33,6 +34,20 @@ async fn g15_another_application_protocol_is_refused() {
         let config = client(TLS13_ONLY, Some(&shown), alpn);
         assert_eq!(refused_client(&tls, config).await.reason(), "alpn");
     }
+}
+
+/// Also when our part of the handshake has to be said before.
+#[tokio::test]
+async fn g15_a_client_of_another_application_protocol_is_told_why_it_is_refused() {
+    let west = TestRoot::new("west");
+    let (tls, shown) = (honest(&west, &[]), west.issue_with(CALLER, |_| ()));
+    let connector = TlsConnector::from(Arc::new(client(TLS13_ONLY, Some(&shown), &[ALPN_H2])));
+    let (ours, theirs) = duplex(64 * 1024);
+    let name = ServerName::try_from("honest.invalid").unwrap();
+    let (server, client) = join!(tls.accept(ours, ALPN_MESH), connector.connect(name, theirs));
+    assert_eq!(server.map(drop).unwrap_err().reason(), "alpn");
+    let told = client.map(drop).unwrap_err().to_string();
+    assert!(told.contains("NoApplicationProtocol"), "{told}");
 }
 
 #[tokio::test]
