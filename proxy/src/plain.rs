@@ -6,7 +6,7 @@ use std::{
     fmt, io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use mesh_dataplane::{
@@ -41,7 +41,12 @@ struct Server {
     connections: Vec<Conduit>,
     /// Whose turn it is to open one that many share.
     turn: Arc<AsyncMutex<()>>,
+    /// When all of them were last held up by slow readers, and another one was opened.
+    relieved: Option<Instant>,
 }
+
+/// How often that may be.
+const RELIEF: Duration = Duration::from_secs(1);
 
 /// Pooled connections by server and protocol. Clones share them.
 #[derive(Clone)]
@@ -128,6 +133,9 @@ impl Clients {
     /// before; none of those if `anew`.
     async fn connection(&self, key: Key, anew: bool) -> io::Result<(Conduit, bool)> {
         if let Some(kept) = self.kept(key).filter(|_| !anew) {
+            if kept.is_held_up() && self.relieves(key, Instant::now()) {
+                return self.open(key).await.map(|fresh| (fresh, false));
+            }
             return Ok((kept, true));
         }
         if key.1 == Version::Http1 {
@@ -142,11 +150,26 @@ impl Clients {
         self.open(key).await.map(|fresh| (fresh, false))
     }
 
-    /// The connection that was opened last and takes one more request.
+    /// The connection that was opened last and takes one more request; one that slow
+    /// readers hold up only if there is no other.
     fn kept(&self, key: Key) -> Option<Conduit> {
         let servers = self.servers();
-        let mut connections = servers.get(&key)?.connections.iter().rev();
-        connections.find(|one| one.can_open()).cloned()
+        let connections = &servers.get(&key)?.connections;
+        let open = || connections.iter().rev().filter(|one| one.can_open());
+        let flowing = open().find(|one| !one.is_held_up());
+        flowing.or_else(|| open().next()).cloned()
+    }
+
+    /// Whether another connection is to be opened, since all of them are held up.
+    fn relieves(&self, key: Key, now: Instant) -> bool {
+        let mut servers = self.servers();
+        let server = server(&mut servers, key);
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < RELIEF;
+        let is_due = !server.relieved.is_some_and(is_recent);
+        if is_due {
+            server.relieved = Some(now);
+        }
+        is_due
     }
 
     async fn open(&self, key: Key) -> io::Result<Conduit> {

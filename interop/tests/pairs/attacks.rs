@@ -348,6 +348,8 @@ fn own_time() -> Result<Duration> {
 fn h15_readers_of_nothing_fill_neither_memory_nor_anybodys_way() {
     const CONNECTIONS: usize = 100;
     const STREAMS: u32 = 100;
+    // Some seconds less than until the last of them has been given up.
+    const SERVED: Duration = Duration::from_secs(5);
     let mut place = place();
     let held = Held::default();
     let _origin = server_of(&place, &held);
@@ -365,11 +367,20 @@ fn h15_readers_of_nothing_fill_neither_memory_nor_anybodys_way() {
         wait::until("the server has its share", DEADLINE, || {
             Ok(held.most() >= all.min(CONCURRENT))
         })?;
+        // From then on whoever asks there waits for readers.
+        let held_up = r#"mesh_proxy_limits_total{limit="connection_bytes",direction="inbound"}"#;
+        wait::until("a connection is held up", DEADLINE, || {
+            Ok(place.pair.metric(Side::B, held_up)? > 0)
+        })?;
+        let start = Instant::now();
         let small = on_local(async || {
             let socket = place.connect_to((B, ATTACKED).into())?;
             Client::new(socket).await?.get("/small").await
         })?;
         ensure!(small.body == b"small", "{small:?}");
+        let took = start.elapsed();
+        println!("others are served after {took:?}");
+        ensure!(took < SERVED, "{took:?}");
         let more = place
             .pair
             .sidecar(Side::B)

@@ -82,6 +82,8 @@ pub struct Traffic {
     pub bytes: u64,
     /// The shortest time of a round trip, once a ping has shown one.
     pub round_trip: Option<Duration>,
+    /// All of its streams have to wait until readers take what has come.
+    pub is_held_up: bool,
 }
 
 /// A connection that is driven. Clones are the same connection.
@@ -298,6 +300,12 @@ impl Conduit {
         });
     }
 
+    /// Whether all of its streams have to wait until readers take what has come.
+    #[must_use]
+    pub fn is_held_up(&self) -> bool {
+        self.lock().core.is_held_up()
+    }
+
     /// What it has carried so far, and how far away the peer is.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
@@ -305,6 +313,7 @@ impl Conduit {
         Traffic {
             bytes: state.written + state.read,
             round_trip: state.trips.shortest(),
+            is_held_up: state.core.is_held_up(),
         }
     }
 

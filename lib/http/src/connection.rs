@@ -89,6 +89,15 @@ impl Connection {
         }
     }
 
+    /// Whether all streams have to wait until readers take what has come of some of them.
+    #[must_use]
+    pub const fn is_held_up(&self) -> bool {
+        match &self.0 {
+            Inner::Http2(connection) => connection.is_held_up(),
+            _ => false,
+        }
+    }
+
     /// The next thing that has happened. What of `input` it needed is taken off
     /// it; a head or trailers are in `head`, until the next call. Data is
     /// borrowed from `input`, so that commands can be given while it is held.

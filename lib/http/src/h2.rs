@@ -352,6 +352,11 @@ impl Connection {
         self.ending == Ending::Abort
     }
 
+    /// Whether all streams have to wait until readers take what has come.
+    pub(crate) const fn is_held_up(&self) -> bool {
+        self.is_stopped
+    }
+
     pub(crate) fn is_wasteful(&self) -> bool {
         self.floods.wastes(&self.limits)
     }
@@ -416,7 +421,7 @@ impl Connection {
     fn remove(&mut self, id: u32, now: Instant) {
         if let Some(stream) = self.streams.remove(id) {
             self.unconsumed = self.unconsumed.saturating_sub(stream.unconsumed);
-            self.announce_connection_credit();
+            self.announce_connection_credit(now);
             if self.streams.is_empty() {
                 self.progress = now;
             }

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Connection, Ending, Leaving, Opening,
+    Connection, Ending, FORGOTTEN, Leaving, Opening,
     stream::{Receiving, Stream},
+    windows::HELD_UP,
 };
 use crate::{
     event::Role,
@@ -81,9 +82,10 @@ impl Connection {
     }
 
     /// Resets streams that stand still through the peer: it does not read what
-    /// waits for it, or does not send what it has declared (H15, H17).
+    /// waits for it, or does not send what it has declared (H15, H17). While all have to
+    /// wait for readers, also those whose own reader takes nothing.
     fn inspect(&mut self, now: Instant) {
-        let limits = self.limits.clone();
+        let (limits, is_stopped) = (self.limits.clone(), self.is_stopped);
         let stands_still = |stream: &Stream| {
             let since = now.saturating_duration_since(stream.progress);
             // A tunnel's ends may be silent for as long as they like.
@@ -93,20 +95,26 @@ impl Connection {
             let due = stream.remaining.is_some() && is_body;
             let unsent = due && stream.receive_window > 0 && since >= limits.body_time;
             let unsent = unsent && self.role == Role::Server;
+            let holds_up = is_stopped && stream.unconsumed > 0 && since >= HELD_UP;
+            let holds_up = holds_up && !stream.tunnel;
             let unread = unread.then_some(Bound::WriteTime);
-            unread.or_else(|| unsent.then_some(Bound::BodyTime))
+            let unsent = unsent.then_some(Bound::BodyTime);
+            let holds_up = holds_up.then_some(Bound::ConnectionUnconsumed);
+            unread.or(unsent).or(holds_up)
         };
-        let still: Vec<(u32, Bound)> = self
-            .streams
-            .iter()
-            .filter_map(|stream| Some((stream.id, stands_still(stream)?)))
-            .collect();
+        let still = self.streams.iter();
+        let still = still.filter_map(|stream| Some((stream.id, stands_still(stream)?)));
+        // No more at once than are remembered.
+        let still: Vec<(u32, Bound)> = still.take(FORGOTTEN).collect();
         for (id, bound) in still {
             limits.struck.count(bound);
             self.reset_stream(id, Code::Cancel, now);
             self.resets.push_back((id, ResetReason::Timeout));
         }
-        let pause = limits.write_time.min(limits.body_time) / 4;
+        let mut pause = limits.write_time.min(limits.body_time) / 4;
+        if self.is_stopped {
+            pause = pause.min(HELD_UP / 4);
+        }
         self.inspection = now.checked_add(pause).unwrap_or(now);
     }
 }

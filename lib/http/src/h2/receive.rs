@@ -143,7 +143,7 @@ impl Connection {
             return Err(Fault::Padding);
         };
         *input = &input[frame::HEADER + usize::from(padded)..];
-        self.count_data(header.len)?;
+        self.count_data(header.len, now)?;
         let left = header.len - usize::from(padded);
         if header.stream == 0 || self.is_idle(header.stream) {
             return Err(Fault::FrameStream);
@@ -168,7 +168,7 @@ impl Connection {
     }
 
     /// Counts a whole frame against the connection's window.
-    fn count_data(&mut self, len: usize) -> Result<(), Fault> {
+    fn count_data(&mut self, len: usize, now: Instant) -> Result<(), Fault> {
         let len = u32::try_from(len).map_err(|_| Fault::FrameSize)?;
         self.receive_window -= i64::from(len);
         if self.receive_window < 0 {
@@ -177,7 +177,7 @@ impl Connection {
         // Streams that are not read do not stop the others: the connection's
         // window is opened again at once, within a bound.
         self.credit = self.credit.saturating_add(len);
-        self.announce_connection_credit();
+        self.announce_connection_credit(now);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! What the peer may send (RFC 9113 §5.2).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     Connection,
@@ -9,6 +9,10 @@ use super::{
 };
 use crate::{event::StreamId, limits::Bound};
 
+/// A reader that takes nothing for so long, while all streams of the connection have
+/// to wait for readers, keeps the others from being served.
+pub(super) const HELD_UP: Duration = Duration::from_secs(1);
+
 impl Connection {
     /// `n` bytes of a stream's data are no longer held by anybody.
     pub(crate) fn consume(&mut self, now: Instant, stream: StreamId, n: usize) {
@@ -16,17 +20,15 @@ impl Connection {
             return;
         };
         let n = n.min(found.unconsumed);
-        if found.receive_window <= 0 {
-            // The peer's time to send begins again.
-            found.progress = now;
-        }
+        // The peer's time to send begins again, and so does the reader's.
+        found.progress = now;
         found.unconsumed -= n;
         found.credit = found
             .credit
             .saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
         self.unconsumed = self.unconsumed.saturating_sub(n);
         self.announce_stream_credit(stream.0);
-        self.announce_connection_credit();
+        self.announce_connection_credit(now);
     }
 
     /// Opens a stream's window again, when it is worth a frame.
@@ -42,7 +44,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn announce_connection_credit(&mut self) {
+    pub(super) fn announce_connection_credit(&mut self, now: Instant) {
         let worth = self.credit > 0 && self.credit >= self.window / 2;
         if !worth {
             return;
@@ -50,6 +52,8 @@ impl Connection {
         let has_to_stop = self.unconsumed > self.limits.connection_unconsumed;
         if has_to_stop && !self.is_stopped {
             self.limits.struck.count(Bound::ConnectionUnconsumed);
+            let soon = now.checked_add(HELD_UP).unwrap_or(now);
+            self.inspection = self.inspection.min(soon);
         }
         self.is_stopped = has_to_stop;
         if !has_to_stop {

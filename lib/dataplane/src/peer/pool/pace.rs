@@ -21,7 +21,8 @@ const MUCH: u64 = 2 << 20;
 pub(super) struct Pace {
     since: Instant,
     bytes: u64,
-    /// Bytes per second when it was last looked at, if the path is long.
+    /// Bytes per second when it was last looked at, if the path is long; as many as can
+    /// be while slow readers hold it up.
     rate: u64,
 }
 
@@ -44,7 +45,11 @@ impl Pace {
         let took = now.saturating_duration_since(self.since).as_millis().max(1);
         let bytes = u128::from(traffic.bytes.saturating_sub(self.bytes));
         let is_long = traffic.round_trip.is_some_and(|time| time >= LONG);
-        let rate = if is_long { bytes * 1000 / took } else { 0 };
+        let rate = match (traffic.is_held_up, is_long) {
+            (true, _) => u128::MAX,
+            (false, true) => bytes * 1000 / took,
+            (false, false) => 0,
+        };
         self.rate = u64::try_from(rate).unwrap_or(u64::MAX);
         (self.since, self.bytes) = (now, traffic.bytes);
     }
@@ -77,12 +82,30 @@ mod tests {
             for (seconds, bytes) in carried {
                 let now = start + Duration::from_secs(*seconds);
                 assert!(pace.is_due(now));
-                let bytes = *bytes;
-                pace.look(Traffic { bytes, round_trip }, now);
+                let traffic = Traffic {
+                    bytes: *bytes,
+                    round_trip,
+                    is_held_up: false,
+                };
+                pace.look(traffic, now);
                 assert!(!pace.is_due(now));
             }
             let found = pace.much().is_some();
             assert_eq!(found, expected, "{round_trip:?} {carried:?}");
+        }
+    }
+
+    #[test]
+    fn who_waits_for_slow_readers_is_passed_by() {
+        let start = Instant::now();
+        let mut pace = Pace::new(start);
+        for is_held_up in [true, false] {
+            let traffic = Traffic {
+                is_held_up,
+                ..Traffic::default()
+            };
+            pace.look(traffic, start + LOOK);
+            assert_eq!(pace.much().is_some(), is_held_up);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Bounds strike where they are set, and are counted.
 
-use super::*;
+use super::{super::windows::HELD_UP, *};
 use crate::limits::Bound;
 
 /// A server that bears this, and how often a bound has struck when it was fed.
@@ -29,6 +29,42 @@ fn h15_a_connection_whose_readers_are_slow_has_to_stop() {
         let times = struck(limits, Bound::ConnectionUnconsumed, &slow);
         assert_eq!(times, expected, "{bound}");
     }
+}
+
+#[test]
+fn h15_who_reads_nothing_while_all_have_to_wait_is_left() {
+    let limits = Limits {
+        connection_unconsumed: 500_000,
+        ..Limits::default()
+    };
+    let mut server = Peer::new(Role::Server, limits);
+    let stalled = |id| [get(id, 0), data(id, 0, 16_000).repeat(4)].concat();
+    let pass = |server: &mut Peer, time: Duration| {
+        server.now += time;
+        server.core.on_deadline(server.now);
+        server.feed("")
+    };
+    // As long as others can be served, a reader has its time.
+    server.feed(stalled(1));
+    assert_eq!(pass(&mut server, 4 * HELD_UP), []);
+    for id in (3..=17).step_by(2) {
+        server.feed(stalled(id));
+    }
+    assert!(server.core.next_deadline().unwrap() <= server.now + HELD_UP);
+    // One takes a little, and keeps its stream.
+    server.now += HELD_UP / 2;
+    server.core.consume(server.now, StreamId(9), 1000);
+    let left = pass(&mut server, HELD_UP / 2);
+    let expected = [1, 3, 5, 7, 11, 13, 15, 17];
+    assert_eq!(
+        left,
+        expected.map(|id| Seen::Reset(id, ResetReason::Timeout))
+    );
+    server.written();
+    assert_eq!(server.core.unconsumed, 63_000);
+    // What comes now is taken again.
+    assert_eq!(server.feed(stalled(19)).len(), 5);
+    assert_eq!(pass(&mut server, 2 * HELD_UP), []);
 }
 
 #[test]
