@@ -27,6 +27,14 @@ impl Output {
         &mut self.bytes
     }
 
+    /// Makes room for `n` bytes, and for no more than those if it is more than a buffer
+    /// has anyway: who does not read leaves them there for long.
+    pub(crate) fn make_room(&mut self, n: usize) {
+        if self.bytes.capacity() > 0 {
+            self.bytes.reserve_exact(n);
+        }
+    }
+
     /// Puts `first` before everything that waits, if no part of it has been
     /// written yet, so that a frame is never cut in two; else behind it.
     pub(crate) fn put_first(&mut self, first: &[u8]) {

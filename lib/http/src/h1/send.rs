@@ -12,6 +12,10 @@ use crate::{
     head::{Head, syntax::has_port},
 };
 
+/// What a chunk has beside its bytes, at most: its size, the ends of its lines, and the
+/// last chunk.
+const CHUNK: usize = 16 + 4 + 5;
+
 impl Connection {
     /// Whether a request can be sent.
     pub(crate) fn can_open(&self) -> bool {
@@ -193,6 +197,7 @@ impl Connection {
             self.spend(left, taken, end, now)?;
         }
         let before = self.over_full();
+        self.output.make_room(taken + CHUNK);
         write_body(framing, bytes, end, self.output.bytes());
         let queued = taken.min(self.over_full() - before);
         self.queued += queued;
