@@ -55,7 +55,7 @@ const NOISE: Duration = Duration::from_millis(60);
 const CONCURRENT: usize = 2000;
 /// An honest client notices nothing that is shorter: a sidecar that is sent a burst
 /// works it off in one go, and machines that test do other things besides.
-const NOTICED: Duration = Duration::from_millis(100);
+const NOTICED: Duration = Duration::from_millis(50);
 /// What an attack may take while it goes on, and leave behind, in bytes.
 const TAKEN: u64 = 128 << 20;
 const LEFT: u64 = 64 << 20;
