@@ -91,6 +91,27 @@ async fn h10_a_body_that_is_not_wanted_is_never_asked_for() {
     }
 }
 
+/// Some servers do not know of it, and some clients wait without an end.
+#[tokio::test]
+async fn h10_a_body_that_nobody_asks_for_is_asked_for_in_the_end() {
+    for behind in BOTH {
+        let application = Application::new().await;
+        let mut client = application.client(behind).await;
+        client.say(KEPT).await;
+        let mut server = application.accept().await;
+        server.head().await;
+        let asked = client.head().await;
+        assert!(asked.starts_with("HTTP/1.1 100 "), "{behind:?}: {asked}");
+        client.say("body").await;
+        server.hear("body").await;
+        // Too late, and nothing new.
+        server.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+        server.say(DONE).await;
+        let answer = client.head().await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{behind:?}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn h10_a_client_that_does_not_wait_is_served_as_well() {
     for behind in BOTH {

@@ -111,7 +111,8 @@ impl Asked {
             is_for_head,
             client,
         } = self;
-        let answer = match final_answer(&exchange, client.as_deref()).await {
+        let answered = final_answer(&exchange, client.as_deref(), outgoing.is_awaited());
+        let answer = match answered.await {
             Ok((head, false)) if is_for_head || matches!(head.status(), Some(204 | 304)) => {
                 // Rare.
                 let end = Box::pin(end_of_nothing(&exchange)).await;
@@ -184,6 +185,11 @@ impl Outgoing {
         }
     }
 
+    /// Whether its client waits to be asked for it.
+    fn is_awaited(&self) -> bool {
+        matches!(self, Self::Joined(incoming) if incoming.is_awaited() && !incoming.has_passed())
+    }
+
     /// The body, if nothing of it is gone.
     fn left(self) -> Option<Body> {
         match self {
@@ -221,20 +227,51 @@ async fn end_of_nothing(exchange: &Exchange) -> Result<(), Broken> {
     }
 }
 
+/// How long a server may take to ask for a body that its client keeps, or to answer;
+/// then it is asked for without the server's word, which some servers never give and
+/// some clients wait for without an end. (Others wait no longer than a second.)
+const UNASKED: Duration = Duration::from_secs(2);
+
+/// With `awaits` the client keeps its body until it is asked for it.
 async fn final_answer(
     exchange: &Exchange,
     client: Option<&Exchange>,
+    mut awaits: bool,
 ) -> Result<(Head, bool), Broken> {
+    let mut was_asked_by_us = false;
     loop {
-        match exchange.answer().await? {
+        let answer = if awaits {
+            // Rare, and large.
+            match Box::pin(timeout(UNASKED, exchange.answer())).await {
+                Ok(answer) => answer?,
+                Err(_) => {
+                    (awaits, was_asked_by_us) = (false, true);
+                    tell(client, Head::response(100).unwrap_or_default());
+                    continue;
+                }
+            }
+        } else {
+            exchange.answer().await?
+        };
+        match answer {
             Answer::Final { head, end } => return Ok((head, end)),
-            Answer::Informational(mut head) => {
-                if let Some(client) = client {
-                    without_ours(&mut head);
-                    // One that is gone shows elsewhere.
-                    let _ = client.send_head(&head, false);
+            Answer::Informational(head) => {
+                let asks = head.status() == Some(100);
+                awaits &= !asks;
+                // Once is enough.
+                if !(asks && was_asked_by_us) {
+                    tell(client, head);
                 }
             }
         }
+    }
+}
+
+/// Passes on what is said before the answer.
+fn tell(client: Option<&Exchange>, mut head: Head) {
+    if let Some(client) = client {
+        without_ours(&mut head);
+        // One that is gone shows elsewhere.
+        let _ = client.send_head(&head, false);
     }
 }
