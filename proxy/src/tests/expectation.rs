@@ -42,6 +42,16 @@ impl Application {
 const KEPT: &str = "POST / HTTP/1.1\r\nhost: web\r\ncontent-length: 4\r\nexpect: \
                     100-continue\r\n\r\n";
 
+/// A client that has said that much, and the application, which has read it.
+async fn kept(behind: Behind) -> (Client, Client) {
+    let application = Application::new().await;
+    let mut client = application.client(behind).await;
+    client.say(KEPT).await;
+    let mut server = application.accept().await;
+    server.head().await;
+    (client, server)
+}
+
 const DONE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngood";
 
 #[tokio::test]
@@ -74,11 +84,7 @@ async fn h10_the_application_asks_for_a_body_and_nobody_else_does() {
 #[tokio::test]
 async fn h10_a_body_that_is_not_wanted_is_never_asked_for() {
     for behind in BOTH {
-        let application = Application::new().await;
-        let mut client = application.client(behind).await;
-        client.say(KEPT).await;
-        let mut server = application.accept().await;
-        server.head().await;
+        let (mut client, mut server) = kept(behind).await;
         server
             .say("HTTP/1.1 417 No\r\ncontent-length: 2\r\n\r\nno")
             .await;
@@ -95,11 +101,7 @@ async fn h10_a_body_that_is_not_wanted_is_never_asked_for() {
 #[tokio::test]
 async fn h10_a_body_that_nobody_asks_for_is_asked_for_in_the_end() {
     for behind in BOTH {
-        let application = Application::new().await;
-        let mut client = application.client(behind).await;
-        client.say(KEPT).await;
-        let mut server = application.accept().await;
-        server.head().await;
+        let (mut client, mut server) = kept(behind).await;
         let asked = client.head().await;
         assert!(asked.starts_with("HTTP/1.1 100 "), "{behind:?}: {asked}");
         client.say("body").await;
