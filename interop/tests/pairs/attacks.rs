@@ -12,6 +12,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant},
@@ -315,18 +316,17 @@ fn step_back() -> Result<()> {
 
 /// What `act` returns, and the most memory that the program has held meanwhile.
 fn watched<T>(program: &Program, act: impl FnOnce() -> T) -> Result<(T, u64)> {
-    let over = AtomicBool::new(false);
+    let (over, is_over) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        let watcher = scope.spawn(|| -> Result<u64> {
+        let watcher = scope.spawn(move || -> Result<u64> {
             let mut most = program.resident()?;
-            while !over.load(Ordering::SeqCst) {
-                thread::sleep(GLANCE);
+            while is_over.recv_timeout(GLANCE) == Err(RecvTimeoutError::Timeout) {
                 most = most.max(program.resident()?);
             }
             Ok(most)
         });
         let done = act();
-        over.store(true, Ordering::SeqCst);
+        drop(over);
         let most = watcher.join().ok().context("the watcher has panicked")??;
         Ok((done, most))
     })

@@ -54,6 +54,15 @@ impl Place {
 /// What an application says on a stream.
 type Says = fn(u32) -> Vec<u8>;
 
+/// A request, and the application that says this to it.
+async fn told(behind: Behind, says: Says) -> (Place, Exchange, Wire<TcpStream>, u32) {
+    let place = Place::new(behind).await;
+    let asked = place.ask();
+    let (mut application, stream) = place.accept().await;
+    application.say(&says(stream)).await;
+    (place, asked, application, stream)
+}
+
 fn ok(stream: u32, flags: u8) -> Vec<u8> {
     headers(stream, flags, &[(":status", "200")])
 }
@@ -80,10 +89,7 @@ async fn h11_an_answer_over_http2_that_is_none_is_502() {
     ];
     for (what, says) in cases {
         for behind in BOTH {
-            let place = Place::new(behind).await;
-            let asked = place.ask();
-            let (mut application, stream) = place.accept().await;
-            application.say(&says(stream)).await;
+            let (place, asked, mut application, stream) = told(behind, says).await;
             assert_eq!(answered(&asked).await, 502, "{what} {behind:?}");
             assert_eq!(application.next(RST_STREAM).await.stream, stream);
             // It is a mistake of that stream alone.
@@ -104,10 +110,7 @@ async fn h11_an_answer_over_http2_that_goes_wrong_breaks_off() {
     ];
     for (what, says) in cases {
         for behind in BOTH {
-            let place = Place::new(behind).await;
-            let asked = place.ask();
-            let (mut application, stream) = place.accept().await;
-            application.say(&says(stream)).await;
+            let (place, asked, mut application, stream) = told(behind, says).await;
             assert_eq!(answered(&asked).await, 200, "{what} {behind:?}");
             let end = soon(asked.chunk()).await;
             let is_reset = matches!(end, Err(Broken::Reset(ResetReason::Peer(_))));
@@ -158,10 +161,7 @@ async fn h11_a_connection_of_http2_at_fault_is_not_used_again() {
     ];
     for (what, says, status) in cases {
         for behind in BOTH {
-            let place = Place::new(behind).await;
-            let asked = place.ask();
-            let (mut application, stream) = place.accept().await;
-            application.say(&says(stream)).await;
+            let (place, asked, mut application, _) = told(behind, says).await;
             assert_eq!(answered(&asked).await, status, "{what} {behind:?}");
             application.ended().await;
             let next = place.ask();
