@@ -5,7 +5,10 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -38,6 +41,32 @@ pub(crate) struct Place {
     pub(crate) pair: Pair,
     folder: TempDir,
     client: &'static str,
+    _turn: Turn,
+}
+
+/// Who measures has the machine alone; all others share it.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+enum Turn {
+    Shared {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
+}
+
+impl Turn {
+    fn shared() -> Self {
+        // A test that has failed leaves nothing behind that others could see.
+        let guard = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        Self::Shared { _guard: guard }
+    }
+
+    fn alone() -> Self {
+        let guard = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+        Self::Alone { _guard: guard }
+    }
 }
 
 /// A port at which A looks at the first bytes.
@@ -61,23 +90,33 @@ impl Place {
         Self::bearing(ports, &[])
     }
 
+    /// The same, while no other one is there.
+    pub(crate) fn alone(ports: &[Port]) -> Self {
+        let start = |name: &str, sidecars: &_| Pair::start(name, sidecars, ports, PAST_A);
+        Self::with(Turn::alone(), CLIENT, Sidecars::copy, start)
+    }
+
     /// The same, of sidecars that bear other limits: variables, as `docs/limits.md`
     /// names them, and their values.
     pub(crate) fn bearing(ports: &[Port], limits: &[(&str, &str)]) -> Self {
         let copy = |built: &Path, folder: &Path| Ok(Sidecars::copy(built, folder)?.bearing(limits));
-        Self::with(CLIENT, copy, |name, sidecars| {
+        Self::with(Turn::shared(), CLIENT, copy, |name, sidecars| {
             Pair::start(name, sidecars, ports, PAST_A)
         })
     }
 
     /// The same in two clusters, with a gateway between them.
     pub(crate) fn in_two_clusters(ports: &[Port]) -> Self {
-        Self::with(FAR_CLIENT, Sidecars::with_gateway, |name, sidecars| {
-            Pair::start_far(name, sidecars, ports)
-        })
+        Self::with(
+            Turn::shared(),
+            FAR_CLIENT,
+            Sidecars::with_gateway,
+            |name, sidecars| Pair::start_far(name, sidecars, ports),
+        )
     }
 
     fn with(
+        turn: Turn,
         client: &'static str,
         copy: impl FnOnce(&Path, &Path) -> Result<Sidecars>,
         start: impl FnOnce(&str, &Sidecars) -> Result<Pair>,
@@ -92,6 +131,7 @@ impl Place {
             pair: start(&name, &sidecars).unwrap(),
             folder,
             client,
+            _turn: turn,
         }
     }
 

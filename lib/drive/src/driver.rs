@@ -2,9 +2,10 @@
 //! is written, and deadlines pass.
 
 use std::{
+    borrow::Cow,
     future::Future,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -16,6 +17,7 @@ use mesh_http::{
 };
 use tokio::{
     io::ReadBuf,
+    task::yield_now,
     time::{Sleep, sleep_until},
 };
 
@@ -34,6 +36,8 @@ const REQUESTS: usize = 128;
 /// The same for all that a peer says: what is cheap to say in many small frames may
 /// cost more to hear.
 const EVENTS: usize = 256;
+/// Bytes of a piece of a body that is worth waiting for the next one.
+const CRUMB: usize = 256;
 /// Requests of a turn for a client that gives up much of what it asks for: what it wastes it
 /// takes from nobody.
 const REQUESTS_OF_WASTERS: usize = 2;
@@ -106,8 +110,10 @@ where
                 return Poll::Ready(Ok(()));
             }
             if is_enough {
-                // Others take what was read to where it goes, before there is more.
-                cx.waker().wake_by_ref();
+                // Others take what was read to where it goes, before there is more; and the
+                // runtime looks for what still others say, which it would else do after some
+                // sixty turns of those that it knows of. It wakes us then: we want no more.
+                let _ = pin!(yield_now()).poll(cx);
                 return Poll::Pending;
             }
             if read == 0 && has_written.is_pending() {
@@ -191,6 +197,7 @@ where
     /// how much of it is left.
     fn receive(&mut self, mut input: &[u8], now: Instant) -> usize {
         let mut head = buffers::head();
+        let mut crumbs = Crumbs::default();
         while self.requests > 0 && self.events > 0 {
             let event = {
                 let mut state = self.conduit.lock();
@@ -203,10 +210,21 @@ where
             };
             let Some(event) = event else { break };
             self.events -= 1;
-            self.act(event, &mut head, now);
+            if !crumbs.take(&event) {
+                self.sweep(&mut crumbs, now);
+                self.act(event, &mut head, now);
+            }
         }
+        self.sweep(&mut crumbs, now);
         buffers::give_back_head(head);
         input.len()
+    }
+
+    /// What was gathered goes on as one piece.
+    fn sweep(&self, crumbs: &mut Crumbs<'_>, now: Instant) {
+        if let Some((stream, bytes)) = crumbs.0.take() {
+            self.data(stream, &bytes, false, now);
+        }
     }
 
     fn act(&mut self, event: Event<'_>, head: &mut Head, now: Instant) {
@@ -462,6 +480,27 @@ where
     }
 }
 
+/// Small pieces of one stream's body that have come one behind the other: passing them on
+/// costs more than they do.
+#[derive(Default)]
+struct Crumbs<'a>(Option<(StreamId, Cow<'a, [u8]>)>);
+
+impl<'a> Crumbs<'a> {
+    /// Takes a small piece, if it can be put behind those that are there.
+    fn take(&mut self, event: &Event<'a>) -> bool {
+        let Event::Data { stream, bytes, end } = *event else {
+            return false;
+        };
+        match &mut self.0 {
+            _ if end || bytes.len() > CRUMB => return false,
+            None => self.0 = Some((stream, Cow::Borrowed(bytes))),
+            Some((first, _)) if *first != stream => return false,
+            Some((_, all)) => all.to_mut().extend_from_slice(bytes),
+        }
+        true
+    }
+}
+
 /// Whoever waits for the connection is told, whatever ended it.
 impl<IO, S> Drop for Driver<IO, S> {
     fn drop(&mut self) {
@@ -480,5 +519,34 @@ impl Slot {
             self.tail = Some(Tail::Bare);
         }
         self.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mesh_http::{connection::Connection, event::Role, limits::Limits};
+
+    use super::*;
+
+    #[test]
+    fn h14_only_small_pieces_of_one_stream_are_gathered() {
+        let mut client = Connection::http2(Role::Client, Arc::new(Limits::default()), now());
+        let head = Head::request("POST", "web", "/").unwrap();
+        let [first, second] = [(); 2].map(|()| client.open(now(), &head, false).unwrap());
+        let data = |stream, bytes, end| Event::Data { stream, bytes, end };
+        let mut crumbs = Crumbs::default();
+        assert!(crumbs.take(&data(first, b"a", false)));
+        assert!(crumbs.take(&data(first, b"bc", false)));
+        for other in [
+            data(second, b"d", false),
+            data(first, b"d", true),
+            data(first, &[b'd'; CRUMB + 1], false),
+            Event::Pong { payload: 0 },
+        ] {
+            assert!(!crumbs.take(&other), "{other:?}");
+        }
+        assert_eq!(crumbs.0, Some((first, Cow::Borrowed(&b"abc"[..]))));
     }
 }

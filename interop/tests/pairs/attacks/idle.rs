@@ -24,7 +24,7 @@ use tokio::{
     task::{JoinSet, LocalSet, spawn_local},
 };
 
-use super::{HONEST, place};
+use super::{HONEST, ports};
 use crate::{
     origin::Origin,
     place::Place,
@@ -44,7 +44,7 @@ const GLANCE: Duration = Duration::from_millis(100);
 
 #[test]
 fn h18_ten_thousand_idle_peers_cost_little_and_a_burst_leaves_nothing() {
-    let mut place = place();
+    let mut place = Place::new(&ports());
     let _origin = Origin::http1(&place, HONEST);
     let mut report = Report::new(Group::Idle);
     let site = place.pair.site();

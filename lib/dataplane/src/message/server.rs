@@ -83,7 +83,9 @@ async fn silence(connection: &conduit::Conduit, version: Version) {
 /// One request's life: an answer, or the client's leaving.
 async fn exchanged(exchange: Arc<Exchange>, answering: impl Future<Output = Response>) {
     if exchange.prospect() == Prospect::Doubtful {
-        // After the next turn of its connection more is known.
+        // After the next turn of its connection more is known. That gives way, too, and who
+        // did so last comes first.
+        yield_now().await;
         yield_now().await;
     }
     if exchange.prospect() == Prospect::Gone {
