@@ -38,6 +38,9 @@ use crate::{
     workers::Carrier,
 };
 
+/// Bytes of a connection's future, of which there may be thousands that are idle.
+const CONNECTION: usize = 1536;
+
 /// What all connections of one worker share.
 pub(crate) struct Outbound {
     pub(crate) discovery: Discovery,
@@ -91,7 +94,13 @@ impl Carrier for Outbound {
         shutdown: Shutdown,
     ) -> impl Future<Output = ()> + Send + 'static {
         let span = debug_span!("outbound", client = %accepted.peer);
-        self.connection(accepted, shutdown).instrument(span)
+        let connection = self.connection(accepted, shutdown).instrument(span);
+        debug_assert!(
+            size_of_val(&connection) <= CONNECTION,
+            "{}",
+            size_of_val(&connection)
+        );
+        connection
     }
 }
 
@@ -111,14 +120,18 @@ impl Outbound {
     async fn carry(self: Arc<Self>, stream: TcpStream, shutdown: &Shutdown) -> Result<(), Ended> {
         let original = original_destination(&stream).map_err(Ended::Io)?;
         self.check_address(original)?;
-        let target = self.discovery.target(original).await;
+        // What only a connection's beginning needs is gone when that is over.
+        let target = Box::pin(self.discovery.target(original)).await;
         let target = target.ok_or(Ended::Undiscovered)?;
         let first = target.current();
         match &first.kind {
             Kind::UndefinedPort => Err(Ended::UndefinedPort),
-            Kind::Unknown => forward(stream, original).await,
+            // Each is as large as it has to be, since there may be many of them.
+            Kind::Unknown => Box::pin(forward(stream, original)).await,
             Kind::Pod(_) | Kind::Service { .. } => {
-                self.route(stream, first.protocol, target, shutdown).await
+                let protocol = first.protocol;
+                drop(first);
+                self.route(stream, protocol, target, shutdown).await
             }
         }
     }
@@ -132,11 +145,10 @@ impl Outbound {
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
         let mut stream = Replay::new(stream);
-        let spoken = spoken(&mut stream, declared, &self.bounds)
-            .await
-            .map_err(Ended::Io)?;
+        let spoken = Box::pin(spoken(&mut stream, declared, &self.bounds)).await;
+        let spoken = spoken.map_err(Ended::Io)?;
         if spoken == Spoken::Opaque {
-            return tcp::carry(&self, stream, &target).await;
+            return Box::pin(tcp::carry(&self, stream, &target)).await;
         }
         let limits = self.bounds.clients();
         let answer = move |request| http::answer(self.clone(), target.clone(), request);

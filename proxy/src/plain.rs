@@ -103,11 +103,18 @@ impl Clients {
     ) -> Result<Response<Incoming>, Error> {
         let mut stale = 0;
         loop {
-            // Large, and rarely more than a look.
-            let connected = Box::pin(self.connection(key, stale == STALE)).await;
-            let (connection, is_kept) = match connected {
-                Ok(connected) => connected,
-                Err(error) => return Err(Error::Connect(error)),
+            let at_hand = if stale == STALE {
+                None
+            } else {
+                self.at_hand(key)
+            };
+            let (connection, is_kept) = match at_hand {
+                Some(kept) => (kept, true),
+                // Rare, and large.
+                None => match Box::pin(self.connection(key, stale == STALE)).await {
+                    Ok(connected) => connected,
+                    Err(error) => return Err(Error::Connect(error)),
+                },
             };
             // One that has ended before it said so shows below.
             if head.protocol().is_some() && connection.takes_protocols().await == Some(false) {
@@ -129,22 +136,25 @@ impl Clients {
         }
     }
 
-    /// A connection that takes one more request, and whether it was kept from
-    /// before; none of those if `anew`.
+    /// A connection that was kept from before and takes one more request; none if all
+    /// are held up, and it is time to open another.
+    fn at_hand(&self, key: Key) -> Option<Conduit> {
+        let kept = self.kept(key)?;
+        let relieved = kept.is_held_up() && self.relieves(key, Instant::now());
+        (!relieved).then_some(kept)
+    }
+
+    /// A connection where none is at hand, and whether it was kept from before; none of
+    /// those if `anew`.
     async fn connection(&self, key: Key, anew: bool) -> io::Result<(Conduit, bool)> {
-        if let Some(kept) = self.kept(key).filter(|_| !anew) {
-            if kept.is_held_up() && self.relieves(key, Instant::now()) {
-                return self.open(key).await.map(|fresh| (fresh, false));
-            }
-            return Ok((kept, true));
-        }
         if key.1 == Version::Http1 {
             return self.open(key).await.map(|fresh| (fresh, false));
         }
         // One opens it, and those who come meanwhile share it.
         let turn = server(&mut self.servers(), key).turn.clone();
         let _mine = turn.lock().await;
-        if let Some(kept) = self.kept(key).filter(|_| !anew) {
+        let flowing = |kept: &Conduit| !anew && !kept.is_held_up();
+        if let Some(kept) = self.kept(key).filter(flowing) {
             return Ok((kept, true));
         }
         self.open(key).await.map(|fresh| (fresh, false))

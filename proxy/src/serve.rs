@@ -14,13 +14,13 @@ use crate::protocol::Spoken;
 
 /// Answers every request on `socket` with `answer`. Once `shutdown` is signalled
 /// the client is told to go elsewhere, and what is under way is finished.
-pub(crate) async fn http<IO, Answering>(
+pub(crate) fn http<IO, Answering>(
     socket: IO,
     spoken: Spoken,
     limits: Arc<Limits>,
     shutdown: &Shutdown,
     answer: impl Fn(Request) -> Answering + Send + Unpin + 'static,
-) -> Ended
+) -> impl Future<Output = Ended>
 where
     IO: Socket + Send + 'static,
     Answering: Future<Output = Response> + Send + 'static,
@@ -29,5 +29,5 @@ where
         Spoken::Http1 | Spoken::Opaque => Version::Http1,
         Spoken::Http2 => Version::Http2,
     };
-    message::serve(socket, version, limits, shutdown, answer).await
+    message::serve(socket, version, limits, shutdown, answer)
 }

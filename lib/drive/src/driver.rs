@@ -92,17 +92,19 @@ where
     /// then everything that is to be written, at once.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
         let now = now();
-        {
+        let is_news = {
             let mut state = self.conduit.lock();
             state.set_driver(cx);
             if std::mem::take(&mut self.is_late) {
                 state.core.on_deadline(now);
             }
-        }
+            // Else there is nothing to look at before something has been read.
+            state.core.has_event() || !state.core.wants_read()
+        };
         (self.requests, self.events) = (REQUESTS, EVENTS);
-        let rest = std::mem::take(&mut self.rest);
-        let left = self.receive(&rest, now);
-        self.keep(rest, left);
+        if is_news || !self.rest.is_empty() {
+            self.look_again(now);
+        }
         loop {
             let (read, is_enough) = self.read(cx, now)?;
             let has_written = self.write(cx, now)?;
@@ -185,8 +187,10 @@ where
         Poll::Ready(Ok(read))
     }
 
-    /// Keeps the last `left` bytes.
-    fn keep(&mut self, mut bytes: Vec<u8>, left: usize) {
+    /// Acts on what was read before, and on what has happened since.
+    fn look_again(&mut self, now: Instant) {
+        let mut bytes = std::mem::take(&mut self.rest);
+        let left = self.receive(&bytes, now);
         if left > 0 {
             bytes.drain(..bytes.len() - left);
             self.rest = bytes;
@@ -368,6 +372,9 @@ where
                     state.core.wrote(n, now);
                     state.written += n as u64;
                     progress = Poll::Ready(());
+                    if !state.core.wants_write() {
+                        break;
+                    }
                 }
                 // Perhaps it has said why before it left.
                 Poll::Ready(Err(_)) if state.core.wants_read() => {
@@ -377,19 +384,22 @@ where
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }
-        if self.flush(cx)?.is_ready() {
-            self.let_go_of_output();
-        }
-        if self.shut_down(cx).is_ready() {
+        let is_flushed = self.flush(cx)?.is_ready();
+        let (is_to_shut_down, has_event) = {
+            let mut state = self.conduit.lock();
+            if is_flushed && let Some(buffer) = state.core.reclaim() {
+                buffers::give_back_output(buffer);
+            }
+            (state.core.wants_shutdown(), state.core.has_event())
+        };
+        if is_to_shut_down && self.shut_down(cx).is_ready() {
             progress = Poll::Ready(());
         }
         // What has left may be credited to its source; and what waited for room
         // is looked at.
         let waits = progress.is_ready() && !self.rest.is_empty();
-        if waits || self.conduit.lock().core.has_event() {
-            let rest = std::mem::take(&mut self.rest);
-            let left = self.receive(&rest, now);
-            self.keep(rest, left);
+        if waits || has_event {
+            self.look_again(now);
             progress = Poll::Ready(());
         }
         Ok(progress)
@@ -406,16 +416,9 @@ where
         }
     }
 
-    fn let_go_of_output(&self) {
-        let buffer = self.conduit.lock().core.reclaim();
-        if let Some(buffer) = buffer {
-            buffers::give_back_output(buffer);
-        }
-    }
-
     /// Closes our half, once.
     fn shut_down(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.has_shut_down || !self.conduit.lock().core.wants_shutdown() {
+        if self.has_shut_down {
             return Poll::Pending;
         }
         // A peer that is gone already needs no end.

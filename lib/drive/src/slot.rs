@@ -1,6 +1,9 @@
 //! What a connection knows of each of its streams, beyond the protocol.
 
-use std::task::{Context, Waker};
+use std::{
+    collections::VecDeque,
+    task::{Context, Waker},
+};
 
 use mesh_http::{event::StreamId, head::Head};
 use smallvec::SmallVec;
@@ -14,10 +17,10 @@ use crate::{
 /// The streams that somebody still wants something of, by their numbers. New
 /// ones have the largest number, so that the order comes by itself.
 #[derive(Default)]
-pub(crate) struct Slots(Vec<(StreamId, Box<Slot>)>);
+pub(crate) struct Slots(VecDeque<(StreamId, Box<Slot>)>);
 
 impl Slots {
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -43,12 +46,12 @@ impl Slots {
             self.0.remove(at);
         }
         if self.0.is_empty() && self.0.capacity() > KEPT {
-            self.0 = Vec::new();
+            self.0 = VecDeque::new();
         }
     }
 
     fn position(&self, stream: StreamId) -> Result<usize, usize> {
-        match self.0.last() {
+        match self.0.back() {
             Some((last, _)) if *last < stream => Err(self.0.len()),
             _ => self.0.binary_search_by_key(&stream, |(known, _)| *known),
         }

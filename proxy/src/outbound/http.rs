@@ -62,19 +62,19 @@ async fn prepared(
     };
     let asking = asking.of(Some(body.exchange()));
     let limit = route::time_limit(&target.current(), &asking);
-    let answering = attempts(outbound, target, asking, body, line);
-    match limit {
-        None => answering.await,
-        Some(limit) => timeout(limit, Box::pin(answering))
-            .await
-            .unwrap_or_else(|_| {
-                outbound.metrics.refused("outbound", "timeout");
-                our_answer(
-                    StatusCode::GATEWAY_TIMEOUT,
-                    "there was no answer within the route's time-out",
-                )
-            }),
-    }
+    // Awaited where it is made, or the future would have room for two.
+    let Some(limit) = limit else {
+        return attempts(outbound, target, asking, body, line).await;
+    };
+    let answering = Box::pin(attempts(outbound, target, asking, body, line));
+    let answered = timeout(limit, answering).await;
+    answered.unwrap_or_else(|_| {
+        outbound.metrics.refused("outbound", "timeout");
+        our_answer(
+            StatusCode::GATEWAY_TIMEOUT,
+            "there was no answer within the route's time-out",
+        )
+    })
 }
 
 /// Tries one endpoint after the other until one answers.

@@ -111,8 +111,8 @@ impl Asked {
             is_for_head,
             client,
         } = self;
-        let answered = final_answer(&exchange, client.as_deref(), outgoing.is_awaited());
-        let answer = match answered.await {
+        let awaits = outgoing.is_awaited();
+        let answer = match final_answer(&exchange, client.as_deref(), awaits).await {
             Ok((head, false)) if is_for_head || matches!(head.status(), Some(204 | 304)) => {
                 // Rare.
                 let end = Box::pin(end_of_nothing(&exchange)).await;

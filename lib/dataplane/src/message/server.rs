@@ -8,7 +8,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, combinators::BoxBody};
 use mesh_drive::{
     buffers,
-    conduit::{self, Driven, Ended, Version},
+    conduit::{self, Conduit, Driven, Ended, Version},
     exchange::{Broken, Exchange, Prospect},
     socket::Socket,
 };
@@ -22,13 +22,13 @@ use super::{Body, BoxError, Incoming, Request, Response, Tunnel, convert, withou
 /// Answers every request on `socket` with `answer`, until the connection ends.
 /// Once `shutdown` is signalled the client is told to go elsewhere, and what is
 /// under way is finished. A client that leaves ends its answers.
-pub async fn serve<IO, Answering>(
+pub fn serve<IO, Answering>(
     socket: IO,
     version: Version,
     limits: Arc<Limits>,
     shutdown: &Shutdown,
     answer: impl Fn(Request) -> Answering + Send + Unpin + 'static,
-) -> Ended
+) -> impl Future<Output = Ended>
 where
     IO: Socket + Send + 'static,
     Answering: Future<Output = Response> + Send + 'static,
@@ -51,7 +51,17 @@ where
         tokio::spawn(exchanged(exchange, answering));
     };
     let (connection, life) = conduit::serve(socket, version, limits, take);
-    let mut life = Driven::spawn(life);
+    // What it was made of is not kept beside it: there may be thousands that are idle.
+    watched(connection, Driven::spawn(life), version, shutdown)
+}
+
+/// Until the connection ends, or its client gives no sign of life.
+async fn watched(
+    connection: Conduit,
+    mut life: Driven,
+    version: Version,
+    shutdown: &Shutdown,
+) -> Ended {
     tokio::select! {
         ended = &mut life => ended,
         () = shutdown.signalled() => {
@@ -73,10 +83,10 @@ const LARGEST: usize = 5 * 1024;
 const PING: Duration = Duration::from_secs(10);
 const PONG: Duration = Duration::from_secs(10);
 
-async fn silence(connection: &conduit::Conduit, version: Version) {
+async fn silence(connection: &Conduit, version: Version) {
     match version {
         Version::Http1 => std::future::pending().await,
-        Version::Http2 => connection.silence(PING, PONG).await,
+        Version::Http2 => Box::pin(connection.silence(PING, PONG)).await,
     }
 }
 
@@ -99,15 +109,17 @@ async fn exchanged(exchange: Arc<Exchange>, answering: impl Future<Output = Resp
     };
     let Response { head, body } = response;
     let sent = match body {
-        Body::Whole(bytes) => whole(&exchange, head, &bytes).await,
         Body::Incoming(incoming) => passed(&exchange, head, &incoming),
         Body::Reset(code, _) if exchange.conduit().is_http2() => {
             exchange.reset(code);
             Ok(())
         }
-        Body::Reset(_, bytes) => whole(&exchange, head, &bytes).await,
-        Body::Tunnel(tunnel) => tunnelled(&exchange, head, tunnel).await,
-        Body::Other(body) => framed(&exchange, head, body).await,
+        // All others are rare.
+        Body::Whole(bytes) | Body::Reset(_, bytes) => {
+            Box::pin(whole(&exchange, head, &bytes)).await
+        }
+        Body::Tunnel(tunnel) => Box::pin(tunnelled(&exchange, head, tunnel)).await,
+        Body::Other(body) => Box::pin(framed(&exchange, head, body)).await,
     };
     if let Err(broken) = sent {
         debug!(reason = broken.as_str(), "an answer broke off");

@@ -42,6 +42,7 @@ pub(crate) fn request(input: &[u8], limits: &Limits, head: &mut Head) -> Result<
         return Err(Fault::RequestLine);
     };
     head.clear();
+    head.make_room(input.len());
     let span = head.append(method.as_bytes()).map_err(fault_of)?;
     head.set_method_span(span);
     let meta = fields(parsed.headers, minor == 1, true, head)?;
@@ -63,6 +64,7 @@ pub(crate) fn response(input: &[u8], head: &mut Head) -> Result<Meta, Fault> {
         return Err(Fault::StatusLine);
     };
     head.clear();
+    head.make_room(input.len());
     head.set_status(code).map_err(|_| Fault::StatusLine)?;
     fields(parsed.headers, minor == 1, false, head)
 }

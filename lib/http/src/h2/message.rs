@@ -38,8 +38,10 @@ pub(crate) struct Builder<'a> {
 const HOPELESS: usize = 4;
 
 impl<'a> Builder<'a> {
-    pub(crate) fn new(head: &'a mut Head, kind: Kind, limits: &Limits) -> Self {
+    /// For a block of so many bytes.
+    pub(crate) fn new(head: &'a mut Head, kind: Kind, bytes: usize, limits: &Limits) -> Self {
         head.clear();
+        head.make_room(bytes);
         Self {
             head,
             kind,

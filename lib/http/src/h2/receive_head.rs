@@ -116,7 +116,7 @@ impl Connection {
         now: Instant,
         head: &mut Head,
     ) -> Result<Result<(), ResetReason>, Fault> {
-        let mut builder = Builder::new(head, kind, &self.limits);
+        let mut builder = Builder::new(head, kind, block.len(), &self.limits);
         self.decoder.decode(block, &mut builder)?;
         let weight = builder.weight();
         self.floods

@@ -1,6 +1,6 @@
 //! One stream's state (RFC 9113 §5), and the table of them.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 /// What the peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,8 +150,8 @@ impl Queue {
 /// largest numbers, so that the index stays sorted by itself.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
-    /// Number and slot.
-    index: Vec<(u32, u32)>,
+    /// Number and slot. The oldest are over first as a rule.
+    index: VecDeque<(u32, u32)>,
     slots: Vec<Option<Stream>>,
     free: Vec<u32>,
 }
@@ -160,11 +160,11 @@ pub(crate) struct Streams {
 const KEPT: usize = 32;
 
 impl Streams {
-    pub(crate) const fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.index.len()
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.index.is_empty()
     }
 
@@ -187,7 +187,7 @@ impl Streams {
                 u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
             }
         };
-        let position = match self.index.last() {
+        let position = match self.index.back() {
             Some((last, _)) if *last >= id => self.index.partition_point(|(known, _)| *known < id),
             _ => self.index.len(),
         };
@@ -199,7 +199,7 @@ impl Streams {
 
     pub(crate) fn remove(&mut self, id: u32) -> Option<Stream> {
         let position = self.position(id)?;
-        let (_, slot) = self.index.remove(position);
+        let (_, slot) = self.index.remove(position)?;
         let stream = self.slots.get_mut(slot as usize)?.take();
         self.free.push(slot);
         if self.index.is_empty() && self.slots.len() > KEPT {

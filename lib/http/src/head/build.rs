@@ -1,6 +1,10 @@
 //! How the cores fill a head: bytes first, then what they are.
 
-use super::{Field, FieldRef, Head, Invalid, Span, name::NameId, syntax::number};
+use super::{Field, FieldRef, Head, Invalid, KEPT, Span, name::NameId, syntax::number};
+
+/// What a head has room for at least, once it is filled from the wire.
+const FEW_BYTES: usize = 512;
+const FEW_FIELDS: usize = 16;
 
 impl Head {
     pub(crate) fn field_refs(&self) -> impl Iterator<Item = FieldRef<'_>> {
@@ -15,6 +19,14 @@ impl Head {
     pub(crate) fn bytes(&self, span: Span) -> &[u8] {
         let (start, len) = (span.start as usize, span.len as usize);
         self.arena.get(start..start + len).unwrap_or_default()
+    }
+
+    /// Makes room for the fields of a message that is so long on the wire: one that grew
+    /// with each of them would be moved again and again.
+    pub(crate) fn make_room(&mut self, bytes: usize) {
+        self.arena
+            .reserve((bytes + bytes / 2).clamp(FEW_BYTES, KEPT));
+        self.fields.reserve(FEW_FIELDS);
     }
 
     /// Adds bytes to the arena.

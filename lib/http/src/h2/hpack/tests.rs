@@ -35,7 +35,7 @@ fn text(head: &Head) -> String {
 
 fn read(decoder: &mut Decoder, kind: Kind, block: &[u8]) -> Result<String, String> {
     let mut head = Head::new();
-    let mut builder = Builder::new(&mut head, kind, &Limits::default());
+    let mut builder = Builder::new(&mut head, kind, block.len(), &Limits::default());
     let decoded = decoder.decode(block, &mut builder);
     decoded.map_err(|fault| fault.as_str().to_owned())?;
     builder
