@@ -17,43 +17,53 @@ use crate::{
 /// The streams that somebody still wants something of, by their numbers. New
 /// ones have the largest number, so that the order comes by itself.
 #[derive(Default)]
-pub(crate) struct Slots(VecDeque<(StreamId, Box<Slot>)>);
+pub(crate) struct Slots {
+    /// The oldest are over first as a rule.
+    known: VecDeque<(StreamId, Box<Slot>)>,
+    /// Where one was found last, which is asked for again as a rule.
+    recent: usize,
+}
 
 impl Slots {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.known.is_empty()
     }
 
     pub(crate) fn streams(&self) -> impl Iterator<Item = StreamId> {
-        self.0.iter().map(|(stream, _)| *stream)
+        self.known.iter().map(|(stream, _)| *stream)
     }
 
     pub(crate) fn get_mut(&mut self, stream: StreamId) -> Option<&mut Slot> {
-        let at = self.position(stream).ok()?;
-        self.0.get_mut(at).map(|(_, slot)| &mut **slot)
+        let is_recent = |(known, _): &(StreamId, _)| *known == stream;
+        if !self.known.get(self.recent).is_some_and(is_recent) {
+            self.recent = self.position(stream).ok()?;
+        }
+        self.known.get_mut(self.recent).map(|(_, slot)| &mut **slot)
     }
 
     pub(crate) fn insert(&mut self, stream: StreamId, slot: Slot) {
         let slot = Box::new(slot);
         match self.position(stream) {
-            Ok(at) => self.0[at].1 = slot,
-            Err(at) => self.0.insert(at, (stream, slot)),
+            Ok(at) => self.known[at].1 = slot,
+            Err(at) => self.known.insert(at, (stream, slot)),
         }
     }
 
     pub(crate) fn remove(&mut self, stream: StreamId) {
         if let Ok(at) = self.position(stream) {
-            self.0.remove(at);
+            self.known.remove(at);
         }
-        if self.0.is_empty() && self.0.capacity() > KEPT {
-            self.0 = VecDeque::new();
+        if self.known.is_empty() && self.known.capacity() > KEPT {
+            self.known = VecDeque::new();
         }
     }
 
     fn position(&self, stream: StreamId) -> Result<usize, usize> {
-        match self.0.back() {
-            Some((last, _)) if *last < stream => Err(self.0.len()),
-            _ => self.0.binary_search_by_key(&stream, |(known, _)| *known),
+        match self.known.back() {
+            Some((last, _)) if *last < stream => Err(self.known.len()),
+            _ => self
+                .known
+                .binary_search_by_key(&stream, |(known, _)| *known),
         }
     }
 }
@@ -177,7 +187,7 @@ mod tests {
         for stream in &streams {
             slots.remove(*stream);
         }
-        assert!(slots.is_empty() && slots.0.capacity() <= KEPT);
+        assert!(slots.is_empty() && slots.known.capacity() <= KEPT);
         assert!(size_of::<Slot>() <= 560, "{}", size_of::<Slot>());
     }
 }

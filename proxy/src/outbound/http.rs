@@ -101,14 +101,15 @@ async fn attempts(
     for attempt in 0..ATTEMPTS {
         rest(attempt).await;
         let state = target.current();
-        let sending = match route::decide(&state, &asking, &journey.tried, Instant::now()) {
+        let now = if attempt == 0 { start } else { Instant::now() };
+        let sending = match route::decide(&state, &asking, &journey.tried, now) {
             Ok(sending) => sending,
             // It is not repeated, and somebody may have received it.
             Err(_) if journey.received.is_some() => break,
             Err(instead) => return instead.answer(&outbound.metrics),
         };
         let this = body.attempt();
-        let failed = match send(outbound, &sending, &mut asking, this).await {
+        let failed = match send(outbound, &sending, &mut asking, this, now).await {
             Ok(response) => return answered(outbound, &sending, response, line),
             Err(failed) => failed,
         };

@@ -92,13 +92,15 @@ async fn silence(connection: &Conduit, version: Version) {
 
 /// One request's life: an answer, or the client's leaving.
 async fn exchanged(exchange: Arc<Exchange>, answering: impl Future<Output = Response>) {
-    if exchange.prospect() == Prospect::Doubtful {
+    let mut prospect = exchange.prospect();
+    if prospect == Prospect::Doubtful {
         // After the next turn of its connection more is known. That gives way, too, and who
         // did so last comes first.
         yield_now().await;
         yield_now().await;
+        prospect = exchange.prospect();
     }
-    if exchange.prospect() == Prospect::Gone {
+    if prospect == Prospect::Gone {
         // It has cost nobody anything.
         return debug!("the client has given it up at once");
     }

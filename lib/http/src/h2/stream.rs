@@ -1,6 +1,6 @@
 //! One stream's state (RFC 9113 §5), and the table of them.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{cell::Cell, collections::VecDeque, time::Instant};
 
 /// What the peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +152,8 @@ impl Queue {
 pub(crate) struct Streams {
     /// Number and slot. The oldest are over first as a rule.
     index: VecDeque<(u32, u32)>,
+    /// What was found last, which is asked for again as a rule; number zero is nobody's.
+    recent: Cell<(u32, u32)>,
     slots: Vec<Option<Stream>>,
     free: Vec<u32>,
 }
@@ -200,6 +202,7 @@ impl Streams {
     pub(crate) fn remove(&mut self, id: u32) -> Option<Stream> {
         let position = self.position(id)?;
         let (_, slot) = self.index.remove(position)?;
+        self.recent.take();
         let stream = self.slots.get_mut(slot as usize)?.take();
         self.free.push(slot);
         if self.index.is_empty() && self.slots.len() > KEPT {
@@ -217,8 +220,14 @@ impl Streams {
     }
 
     fn slot(&self, id: u32) -> Option<usize> {
+        let (recent, slot) = self.recent.get();
+        if recent == id && id != 0 {
+            return Some(slot as usize);
+        }
         let position = self.position(id)?;
-        self.index.get(position).map(|(_, slot)| *slot as usize)
+        let found = *self.index.get(position)?;
+        self.recent.set(found);
+        Some(found.1 as usize)
     }
 
     fn position(&self, id: u32) -> Option<usize> {

@@ -1,11 +1,7 @@
 //! One endpoint's turn: the request as it goes out, the answer as it comes back,
 //! and what is learnt of the endpoint.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use http::{Request, request::Parts, uri::Authority};
 use mesh_dataplane::{
@@ -49,22 +45,23 @@ pub(super) enum Failed {
     },
 }
 
-/// Sends the request to one endpoint.
+/// Sends the request to one endpoint, which was chosen just now.
 pub(super) async fn send(
     outbound: &Arc<Outbound>,
     sending: &Sending<'_>,
     asking: &mut Asking,
     body: Body,
+    now: Instant,
 ) -> Result<Response, Failed> {
     let attempt = Attempt {
         outbound,
         endpoint: &sending.endpoint,
     };
     let pending = sending.endpoint.pending();
-    let (mut response, latency) = match changed(sending, asking) {
-        None => attempt.send(asking, body).await?,
+    let (mut response, start) = match changed(sending, asking) {
+        None => attempt.send(asking, body, now).await?,
         // Rare, and large.
-        Some(Ok(mut changed)) => Box::pin(attempt.send(&mut changed, body)).await?,
+        Some(Ok(mut changed)) => Box::pin(attempt.send(&mut changed, body, now)).await?,
         Some(Err(_)) => return Err(attempt.broken("the request cannot be sent")),
     };
     if let Some(reason) = attempt.refusal(&response) {
@@ -75,7 +72,8 @@ pub(super) async fn send(
         return attempt.refused(reason);
     }
     without_ours(&mut response.head);
-    sending.endpoint.answered(latency, Instant::now());
+    let now = Instant::now();
+    sending.endpoint.answered(now - start, now);
     Ok(response.map(|body| match body {
         // It is under way for as long as it lasts.
         Body::Tunnel(tunnel) => Body::Tunnel(tunnel.telling(move |_| drop(pending))),
@@ -140,9 +138,9 @@ async fn tunnel(
     Ok(response)
 }
 
-/// An answer, and how long it took once the way was open: latency is the
+/// An answer, and since when the way was open: the time from then on is the
 /// endpoint's.
-type Timed = (Response, Duration);
+type Timed = (Response, Instant);
 
 /// One endpoint's turn.
 struct Attempt<'a> {
@@ -151,9 +149,9 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn send(&self, asking: &mut Asking, body: Body) -> Result<Timed, Failed> {
-        if let Some(connection) = self.outbound.kept(self.endpoint, Instant::now()) {
-            return self.mesh(&connection, asking, body).await;
+    async fn send(&self, asking: &mut Asking, body: Body, now: Instant) -> Result<Timed, Failed> {
+        if let Some(connection) = self.outbound.kept(self.endpoint, now) {
+            return self.mesh(&connection, asking, body, now).await;
         }
         match self.outbound.way(self.endpoint.endpoint()) {
             // Rare, and large.
@@ -161,7 +159,7 @@ impl Attempt<'_> {
             Way::Mesh(peer) => {
                 let connected = self.outbound.connect(self.endpoint, peer);
                 match Box::pin(connected).await {
-                    Ok(connection) => self.mesh(&connection, asking, body).await,
+                    Ok(connection) => self.mesh(&connection, asking, body, Instant::now()).await,
                     Err(error) => Err(Failed::Unsent { why: error.told() }),
                 }
             }
@@ -189,7 +187,7 @@ impl Attempt<'_> {
                 }
             }
         };
-        Ok((response, start.elapsed()))
+        Ok((response, start))
     }
 
     async fn mesh(
@@ -197,8 +195,8 @@ impl Attempt<'_> {
         connection: &PeerConnection,
         asking: &mut Asking,
         body: Body,
+        start: Instant,
     ) -> Result<Timed, Failed> {
-        let start = Instant::now();
         let port = self.endpoint.endpoint().address.port();
         let answer = if asking.head.asks_for_tunnel() {
             // Rare, and large.
@@ -217,7 +215,7 @@ impl Attempt<'_> {
                 None => self.broken_by(unanswered.why),
             }
         })?;
-        Ok((response.map(Incoming::into_body), start.elapsed()))
+        Ok((response.map(Incoming::into_body), start))
     }
 
     /// What the endpoint's sidecar says instead of its application.

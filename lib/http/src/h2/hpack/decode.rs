@@ -106,14 +106,21 @@ impl Decoder {
 }
 
 /// RFC 7541 §5.1. `input` is not empty.
+#[inline]
 fn integer(input: &mut &[u8], prefix: u32) -> Result<usize, Fault> {
     let (first, rest) = input.split_first().ok_or(Fault::Compression)?;
     *input = rest;
     let most = (1 << prefix) - 1;
-    let mut value = usize::from(*first) & most;
+    let value = usize::from(*first) & most;
     if value < most {
-        return Ok(value);
+        Ok(value)
+    } else {
+        more(input, value)
     }
+}
+
+/// The rest of an integer that does not fit its prefix.
+fn more(input: &mut &[u8], mut value: usize) -> Result<usize, Fault> {
     for shift in [0, 7, 14, 21] {
         let (byte, rest) = input.split_first().ok_or(Fault::Compression)?;
         *input = rest;

@@ -54,8 +54,12 @@ fn pseudo(name: NameId, value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Bytes that the lengths of a field take, at most.
+const INTEGERS: usize = 16;
+
 /// A field that no table keeps (RFC 7541 §6.2.2), or may not keep (§6.2.3).
 fn literal(id: NameId, name: &[u8], value: &[u8], never_indexed: bool, out: &mut Vec<u8>) {
+    out.reserve(name.len() + value.len() + INTEGERS);
     let kind = if never_indexed { 0x10 } else { 0 };
     match id.static_index() {
         Some(index) => integer(usize::from(index), 4, kind, out),
@@ -73,14 +77,19 @@ fn string(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// RFC 7541 §5.1.
+#[inline]
 fn integer(value: usize, prefix: u32, first: u8, out: &mut Vec<u8>) {
     let most = (1 << prefix) - 1;
     if value < most {
         out.push(first | value as u8);
-        return;
+    } else {
+        out.push(first | most as u8);
+        more(value - most, out);
     }
-    out.push(first | most as u8);
-    let mut rest = value - most;
+}
+
+/// What does not fit an integer's prefix.
+fn more(mut rest: usize, out: &mut Vec<u8>) {
     while rest >= 128 {
         out.push(0x80 | (rest % 128) as u8);
         rest /= 128;
