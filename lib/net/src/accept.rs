@@ -9,7 +9,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use crate::{original::canonical, socket::tune, spread::Share};
+use crate::{original::canonical, spread::Share};
 
 /// The pause when the kernel has nothing to accept into (`EMFILE` and such):
 /// connections wait in the backlog meanwhile.
@@ -25,7 +25,7 @@ pub struct Acceptor {
 /// An accepted connection.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The connection, tuned.
+    /// The connection, with the options of its listener.
     pub stream: TcpStream,
     /// Who dialled.
     pub peer: SocketAddr,
@@ -105,13 +105,10 @@ impl Acceptor {
         let slot = self.slot().await;
         loop {
             match self.listener.accept().await {
-                Ok((stream, peer)) => match tune(&stream) {
-                    Ok(()) => {
-                        let peer = canonical(peer);
-                        return Accepted { stream, peer, slot };
-                    }
-                    Err(error) => debug!(%error, "connection gone before it was served"),
-                },
+                Ok((stream, peer)) => {
+                    let peer = canonical(peer);
+                    return Accepted { stream, peer, slot };
+                }
                 Err(error) if concerns_one_connection(&error) => {
                     debug!(%error, "connection gone before it was accepted");
                 }

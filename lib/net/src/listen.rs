@@ -5,10 +5,13 @@ use std::{io, net::SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
+use crate::socket::tune;
+
 /// Connections that the kernel may complete before they are accepted.
 const BACKLOG: i32 = 4096;
 
-/// Listens on `address`. `[::]` takes IPv4 too.
+/// Listens on `address`. `[::]` takes IPv4 too. What is accepted does not delay small
+/// segments, and detects dead peers.
 ///
 /// # Errors
 /// If the address cannot be bound.
@@ -23,6 +26,7 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_nonblocking(true)?;
+    tune(&socket)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
