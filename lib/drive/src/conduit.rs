@@ -198,6 +198,15 @@ impl Drop for Driven {
     }
 }
 
+thread_local! {
+    /// The standard library counts who holds a thread's handle whenever it is asked.
+    static HERE: ThreadId = thread::current().id();
+}
+
+fn here() -> ThreadId {
+    HERE.with(|id| *id)
+}
+
 /// The time, by the clock of the runtime's timers.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
@@ -213,7 +222,7 @@ impl Conduit {
     fn new(core: Connection, role: Role) -> Self {
         Self(Arc::new(Shared {
             role,
-            home: thread::current().id(),
+            home: here(),
             state: Mutex::new(State {
                 core,
                 slots: Slots::default(),
@@ -373,7 +382,7 @@ impl Conduit {
 
     /// Whether it belongs to the thread that asks.
     pub(crate) fn is_home(&self) -> bool {
-        self.0.home == thread::current().id()
+        self.0.home == here()
     }
 
     /// Whether both are the same connection.

@@ -321,7 +321,9 @@ where
             return partners.tell(Code::Cancel);
         }
         drop(state);
-        Place::new(self.conduit.clone(), stream).widen(wider);
+        if wider.is_some() {
+            Place::new(self.conduit.clone(), stream).widen(wider);
+        }
     }
 
     /// The end of a body, behind what waits of it.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use mesh_http::{
+    connection::Connection,
     event::{Event, StreamId},
     fault::{Code, Misuse, ResetReason},
     head::Head,
@@ -350,16 +351,13 @@ impl Exchange {
     pub(crate) fn poll_slot<T>(
         &self,
         cx: &Context<'_>,
-        take: impl FnOnce(&StreamState, &mut Slot) -> Option<T>,
+        take: impl FnOnce(&Connection, &mut Slot) -> Option<T>,
     ) -> Poll<Result<T, Broken>> {
-        let mut state = self.conduit.lock();
-        let stream = StreamState {
-            capacity: state.core.capacity(self.stream),
-        };
-        let Some(slot) = state.slot(self.stream) else {
+        let state = &mut *self.conduit.lock();
+        let Some(slot) = state.slots.get_mut(self.stream) else {
             return Poll::Ready(Err(Broken::GivenUp));
         };
-        if let Some(found) = take(&stream, slot) {
+        if let Some(found) = take(&state.core, slot) {
             return Poll::Ready(Ok(found));
         }
         if let Some(broken) = slot.broken {
@@ -372,20 +370,14 @@ impl Exchange {
     /// Waits until something can be sent. There is no room in what has ended, as
     /// a CONNECT that was declined has.
     pub(crate) fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<(), Broken>> {
-        let room = self.poll_slot(cx, |stream, slot| {
+        let room = self.poll_slot(cx, |core, slot| {
             if slot.has_sent_all {
                 return Some(Err(Broken::GivenUp));
             }
-            (stream.capacity > 0).then_some(Ok(()))
+            (core.capacity(self.stream) > 0).then_some(Ok(()))
         });
         room.map(|room| room.flatten())
     }
-}
-
-/// What a stream's slot does not know.
-pub(crate) struct StreamState {
-    /// How much could be sent.
-    pub(crate) capacity: usize,
 }
 
 impl Drop for Exchange {

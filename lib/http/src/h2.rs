@@ -419,8 +419,8 @@ impl Connection {
 
     /// Forgets a stream that is over; the connection's end may follow.
     fn remove(&mut self, id: u32, now: Instant) {
-        if let Some(stream) = self.streams.remove(id) {
-            self.unconsumed = self.unconsumed.saturating_sub(stream.unconsumed);
+        if let Some(unconsumed) = self.streams.remove(id) {
+            self.unconsumed = self.unconsumed.saturating_sub(unconsumed);
             self.announce_connection_credit(now);
             if self.streams.is_empty() {
                 self.progress = now;

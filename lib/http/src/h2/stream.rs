@@ -199,16 +199,19 @@ impl Streams {
         }
     }
 
-    pub(crate) fn remove(&mut self, id: u32) -> Option<Stream> {
+    /// Forgets a stream; says how many of its bytes were not consumed.
+    pub(crate) fn remove(&mut self, id: u32) -> Option<usize> {
         let position = self.position(id)?;
         let (_, slot) = self.index.remove(position)?;
         self.recent.take();
-        let stream = self.slots.get_mut(slot as usize)?.take();
+        let place = self.slots.get_mut(slot as usize)?;
+        let unconsumed = place.as_ref().map(|stream| stream.unconsumed);
+        *place = None;
         self.free.push(slot);
         if self.index.is_empty() && self.slots.len() > KEPT {
             *self = Self::default();
         }
-        stream
+        unconsumed
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
