@@ -8,7 +8,7 @@ const ASK: &str = "GET /basket?item=42 HTTP/1.1\r\nhost: web\r\nuser-agent: Mozi
                    gzip, br\r\ncookie: session=0123456789abcdef\r\nreferer: http://web/\r\nx-request-id: \
                    0123456789abcdef\r\n\r\n";
 /// Of both sidecars, the client and the application together, for one request.
-const ALLOCATIONS: u64 = 30;
+const ALLOCATIONS: u64 = 18;
 
 /// A client's connection to a sidecar of its own.
 async fn connected(root: &TestRoot, server: &Server) -> tokio::io::DuplexStream {
