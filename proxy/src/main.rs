@@ -10,8 +10,8 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    // Some kernels give huge pages unasked: a sidecar would take half as much memory more.
-    // One that refuses changes nothing else.
+    // Some kernels give huge pages unasked, of which a sidecar fills little. One that
+    // refuses changes nothing else.
     let _ = nix::sys::prctl::set_thp_disable(true);
     let config: mesh_proxy::Config = mesh_runtime::configuration();
     mesh_runtime::run("mesh-proxy", mesh_proxy::run(config))

@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// Bytes of a connection's future, of which there may be thousands that are idle.
-const CONNECTION: usize = 1536;
+const CONNECTION: usize = 1024;
 
 /// What all connections of one worker share.
 pub(crate) struct Outbound {

@@ -103,15 +103,12 @@ impl Clients {
     ) -> Result<Response<Incoming>, Error> {
         let mut stale = 0;
         loop {
-            let at_hand = if stale == STALE {
-                None
-            } else {
-                self.at_hand(key)
-            };
+            let anew = stale == STALE;
+            let at_hand = (!anew).then(|| self.at_hand(key)).flatten();
             let (connection, is_kept) = match at_hand {
                 Some(kept) => (kept, true),
                 // Rare, and large.
-                None => match Box::pin(self.connection(key, stale == STALE)).await {
+                None => match Box::pin(self.connection(key, anew)).await {
                     Ok(connected) => connected,
                     Err(error) => return Err(Error::Connect(error)),
                 },

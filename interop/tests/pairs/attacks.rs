@@ -191,7 +191,8 @@ fn h13_h14_what_costs_little_to_send_costs_little_to_refuse() {
     report.finish(&mut place);
 }
 
-/// Whether others wait less than twice as long as they do without an attack.
+/// Whether others wait less than twice as long as they do without an attack, or no longer
+/// than they would notice.
 fn compare(
     calm: Vec<Result<Duration>>,
     under_resets: Vec<Result<Duration>>,

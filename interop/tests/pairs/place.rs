@@ -92,15 +92,19 @@ impl Place {
 
     /// The same, while no other one is there.
     pub(crate) fn alone(ports: &[Port]) -> Self {
-        let start = |name: &str, sidecars: &_| Pair::start(name, sidecars, ports, PAST_A);
-        Self::with(Turn::alone(), CLIENT, Sidecars::copy, start)
+        Self::near(Turn::alone(), ports, &[])
     }
 
     /// The same, of sidecars that bear other limits: variables, as `docs/limits.md`
     /// names them, and their values.
     pub(crate) fn bearing(ports: &[Port], limits: &[(&str, &str)]) -> Self {
+        Self::near(Turn::shared(), ports, limits)
+    }
+
+    /// In one cluster.
+    fn near(turn: Turn, ports: &[Port], limits: &[(&str, &str)]) -> Self {
         let copy = |built: &Path, folder: &Path| Ok(Sidecars::copy(built, folder)?.bearing(limits));
-        Self::with(Turn::shared(), CLIENT, copy, |name, sidecars| {
+        Self::with(turn, CLIENT, copy, |name, sidecars| {
             Pair::start(name, sidecars, ports, PAST_A)
         })
     }

@@ -47,9 +47,8 @@ pub(super) async fn answer_peer(
     } else {
         Body::Incoming(body)
     };
-    // Awaited where it is made, or the future would have room for two.
-    let clients = &inbound.application;
-    let answer = clients.request(to, &head, body, Some(&caller)).await;
+    let answering = inbound.application.request(to, &head, body, Some(&caller));
+    let answer = answering.await;
     buffers::give_back_head(head);
     let response = match answer {
         Ok(response) => response,
@@ -116,8 +115,8 @@ async fn unmeshed(inbound: &Arc<Inbound>, client: &Unmeshed, request: Request) -
     } else {
         Body::Incoming(body)
     };
-    let clients = &inbound.application;
-    let response = match clients.request(to, &head, body, Some(&caller)).await {
+    let answering = inbound.application.request(to, &head, body, Some(&caller));
+    let response = match answering.await {
         Ok(response) => clean_answer(response),
         Err(error) => {
             debug!(%server, %error, "application");

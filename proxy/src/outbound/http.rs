@@ -62,7 +62,6 @@ async fn prepared(
     };
     let asking = asking.of(Some(body.exchange()));
     let limit = route::time_limit(&target.current(), &asking);
-    // Awaited where it is made, or the future would have room for two.
     let Some(limit) = limit else {
         return attempts(outbound, target, asking, body, line).await;
     };

@@ -21,7 +21,8 @@ use super::{Body, BoxError, Incoming, Request, Response, Tunnel, convert, withou
 
 /// Answers every request on `socket` with `answer`, until the connection ends.
 /// Once `shutdown` is signalled the client is told to go elsewhere, and what is
-/// under way is finished. A client that leaves ends its answers.
+/// under way is finished. A client that leaves ends its answers. It begins at once, and
+/// is over when the future is dropped.
 pub fn serve<IO, Answering>(
     socket: IO,
     version: Version,
