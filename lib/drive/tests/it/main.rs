@@ -18,4 +18,6 @@ mod threads;
 #[cfg(test)]
 mod tunnels;
 #[cfg(test)]
+mod turns;
+#[cfg(test)]
 mod windows;
