@@ -13,9 +13,10 @@ use std::{
 
 use mesh_drive::{
     conduit::{self, Version},
+    exchange::as_they_are,
     socket::Socket,
 };
-use mesh_http::limits::Limits;
+use mesh_http::{head::Head, limits::Limits};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -120,4 +121,40 @@ async fn h13_h14_what_others_say_is_heard_between_the_turns_of_one_that_never_st
     let all = reads.load(Ordering::SeqCst);
     assert!(all >= 20, "it has no turns: {all}");
     assert!(most <= 8, "{most} turns before others are heard");
+}
+
+#[tokio::test]
+async fn h14_small_pieces_that_come_at_once_go_on_as_one() {
+    const PIECES: usize = 200;
+    let limits = Arc::new(Limits::default());
+    let (up, mut server) = tokio::io::duplex(1 << 16);
+    let (up, life) = conduit::connect(up, Version::Http2, limits.clone());
+    tokio::spawn(life);
+    let (mut client, down) = tokio::io::duplex(1 << 16);
+    let piece = [&[0, 0, 1][..], &DATA[3..], b"x"].concat();
+    let all = [BEGIN, &piece.repeat(PIECES)].concat();
+    client.write_all(&all).await.unwrap();
+    let mut held = Vec::new();
+    let join = move |request: conduit::Request| {
+        let onward = up.open(&Head::request("POST", "web", "/").unwrap(), false);
+        let onward = onward.unwrap();
+        request.exchange.join(&onward, as_they_are);
+        held.push((request.exchange, onward));
+    };
+    let (_, life) = conduit::serve(down, Version::Http2, limits, join);
+    tokio::spawn(life);
+    let mut preface = [0; 24];
+    server.read_exact(&mut preface).await.unwrap();
+    let (mut frames, mut bytes) = (0, 0);
+    while bytes < PIECES {
+        let mut head = [0; 9];
+        let heard = timeout(LONG, server.read_exact(&mut head)).await;
+        heard.expect("in time").unwrap();
+        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+        server.read_exact(&mut vec![0; length]).await.unwrap();
+        if head[3] == 0 {
+            (frames, bytes) = (frames + 1, bytes + length);
+        }
+    }
+    assert_eq!((frames, bytes), (1, PIECES));
 }
