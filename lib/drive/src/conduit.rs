@@ -103,6 +103,8 @@ pub(crate) struct State {
     pub(crate) core: Connection,
     pub(crate) slots: Slots,
     driver: Option<Waker>,
+    /// When the driver was told of something that it has not looked at yet.
+    told: Option<Instant>,
     /// Bytes that the socket has taken and given, and how often it was read.
     pub(crate) written: u64,
     pub(crate) read: u64,
@@ -227,6 +229,7 @@ impl Conduit {
                 core,
                 slots: Slots::default(),
                 driver: None,
+                told: None,
                 written: 0,
                 read: 0,
                 reads: 0,
@@ -340,14 +343,14 @@ impl Conduit {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something that the driver has to know of.
+    /// Does something that the driver has to know of. Until it looks, all that others
+    /// do is of one time: asking the clock costs more than most of it.
     pub(crate) fn command<T>(&self, act: impl FnOnce(&mut State, Instant) -> T) -> T {
         let mut state = self.lock();
         state.lend();
-        let done = act(&mut state, now());
-        if let Some(driver) = &state.driver {
-            driver.wake_by_ref();
-        }
+        let now = state.told.unwrap_or_else(now);
+        let done = act(&mut state, now);
+        state.tell_driver(now);
         done
     }
 
@@ -402,10 +405,22 @@ impl State {
         }
     }
 
-    pub(crate) fn set_driver(&mut self, cx: &Context<'_>) {
+    /// The driver looks at everything now; `cx` is to be told of what comes then.
+    pub(crate) fn driver_looks(&mut self, cx: &Context<'_>) {
+        self.told = None;
         let known = self.driver.as_ref();
         if !known.is_some_and(|driver| driver.will_wake(cx.waker())) {
             self.driver = Some(cx.waker().clone());
+        }
+    }
+
+    /// Once is enough.
+    fn tell_driver(&mut self, now: Instant) {
+        if self.told.is_none()
+            && let Some(driver) = &self.driver
+        {
+            driver.wake_by_ref();
+            self.told = Some(now);
         }
     }
 
@@ -506,6 +521,63 @@ impl Partners {
         }
         if let Some(source) = self.source {
             source.lost(Code::Cancel);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
+        time::Duration,
+    };
+
+    use tokio::{io::duplex, time::advance};
+
+    use super::*;
+
+    /// Counts how often a driver is told.
+    #[derive(Default)]
+    struct Told(AtomicUsize);
+
+    impl Wake for Told {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// The time that a command has.
+    fn time(conduit: &Conduit) -> Instant {
+        conduit.command(|_, now| now)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn until_the_driver_looks_all_that_is_done_is_of_one_time_and_it_is_told_once() {
+        let (socket, _peer) = duplex(4096);
+        let (conduit, life) = connect(socket, Version::Http2, Arc::default());
+        let (mut life, told) = (pin!(life), Arc::new(Told::default()));
+        let waker = Waker::from(told.clone());
+        let mut cx = Context::from_waker(&waker);
+        for round in 1..=3 {
+            assert!(life.as_mut().poll(&mut cx).is_pending());
+            advance(Duration::from_secs(1)).await;
+            let first = time(&conduit);
+            assert_eq!(first, now());
+            advance(Duration::from_secs(1)).await;
+            assert_eq!(time(&conduit), first);
+            assert_eq!(told.0.load(Ordering::SeqCst), round);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn before_there_is_a_driver_every_command_has_its_own_time() {
+        let (socket, _peer) = duplex(4096);
+        let (conduit, _life) = connect(socket, Version::Http2, Arc::default());
+        for _ in 0..2 {
+            advance(Duration::from_secs(1)).await;
+            assert_eq!(time(&conduit), now());
         }
     }
 }

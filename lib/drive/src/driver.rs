@@ -94,7 +94,7 @@ where
         let now = now();
         let is_news = {
             let mut state = self.conduit.lock();
-            state.set_driver(cx);
+            state.driver_looks(cx);
             if std::mem::take(&mut self.is_late) {
                 state.core.on_deadline(now);
             }

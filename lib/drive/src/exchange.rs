@@ -108,25 +108,25 @@ pub const fn as_they_are(_: &mut Head) {}
 /// A stream in somebody's hands. Who lets go of it before both directions have
 /// ended, or were joined to another's, breaks it off.
 pub struct Exchange {
-    conduit: Conduit,
-    stream: StreamId,
+    pub(crate) place: Place,
 }
 
 impl Exchange {
     pub(crate) const fn new(conduit: Conduit, stream: StreamId) -> Self {
-        Self { conduit, stream }
+        let place = Place::new(conduit, stream);
+        Self { place }
     }
 
     /// The connection that it is on.
     #[must_use]
     pub const fn conduit(&self) -> &Conduit {
-        &self.conduit
+        &self.place.conduit
     }
 
     /// Its number there.
     #[must_use]
     pub const fn stream(&self) -> StreamId {
-        self.stream
+        self.place.stream
     }
 
     /// Sends an answer's head, informational or final; with `end` there is no
@@ -135,10 +135,10 @@ impl Exchange {
     /// # Errors
     /// [`Misuse`]: nothing was sent. That the client is gone is `NoStream`.
     pub fn send_head(&self, head: &Head, end: bool) -> Result<(), Misuse> {
-        let partners = self.conduit.command(|state, now| {
-            state.core.send_head(now, self.stream, head, end)?;
+        let partners = self.place.conduit.command(|state, now| {
+            state.core.send_head(now, self.place.stream, head, end)?;
             let is_http2 = state.core.is_http2();
-            let Some(slot) = state.slot(self.stream) else {
+            let Some(slot) = state.slot(self.place.stream) else {
                 return Ok(Partners::default());
             };
             if slot.becomes_tunnel(head) {
@@ -149,7 +149,7 @@ impl Exchange {
                 return Ok(Partners::default());
             }
             slot.has_sent_all = true;
-            Ok(state.settle(self.stream, self.conduit.is_server()))
+            Ok(state.settle(self.place.stream, self.place.conduit.is_server()))
         })?;
         partners.tell(Code::Cancel);
         Ok(())
@@ -179,12 +179,12 @@ impl Exchange {
     /// says how many that were. A stream that is no more takes all.
     #[must_use]
     pub fn try_send(&self, bytes: &[u8], end: bool) -> usize {
-        self.place().send(bytes, end).bytes
+        self.place.send(bytes, end).bytes
     }
 
     /// Ends what we send with trailers.
     pub fn send_trailers(&self, trailers: &Head) {
-        self.place().finish(trailers);
+        self.place.finish(trailers);
     }
 
     /// What the server says next.
@@ -226,7 +226,7 @@ impl Exchange {
     pub fn poll_chunk(&self, cx: &Context<'_>) -> Poll<Result<Chunk, Broken>> {
         let chunk = ready!(self.poll_slot(cx, |_, slot| slot.next_chunk()))?;
         if let Chunk::Data(data) = &chunk {
-            self.place().consume(data.len());
+            self.place.consume(data.len());
         }
         Poll::Ready(Ok(chunk))
     }
@@ -240,11 +240,11 @@ impl Exchange {
     /// nobody keeps bytes in their order.
     pub fn join(&self, onward: &Self, clean: fn(&mut Head)) {
         assert!(
-            self.conduit.is_home() && onward.conduit.is_home(),
+            self.place.conduit.is_home() && onward.place.conduit.is_home(),
             "connections of different threads are joined"
         );
-        onward.with_slot(|slot| slot.source = Some(self.place()));
-        let place = onward.place();
+        onward.with_slot(|slot| slot.source = Some(self.place.clone()));
+        let place = onward.place.clone();
         let is_there = self.with_slot(|slot| {
             slot.onward = Some(place);
             slot.clean = Some(clean);
@@ -252,9 +252,9 @@ impl Exchange {
             slot.broken.filter(|_| !slot.has_received_all)
         });
         match is_there {
-            Some(None) => self.place().pump(),
-            Some(Some(broken)) => onward.place().lost(broken.code()),
-            None => onward.place().lost(Code::Cancel),
+            Some(None) => self.place.pump(),
+            Some(Some(broken)) => onward.place.lost(broken.code()),
+            None => onward.place.lost(Code::Cancel),
         }
     }
 
@@ -263,7 +263,7 @@ impl Exchange {
     /// # Errors
     /// If one breaks.
     pub async fn over(&self) -> Result<(), Broken> {
-        let is_server = self.conduit.is_server();
+        let is_server = self.place.conduit.is_server();
         poll_fn(|cx| {
             self.poll_slot(cx, |_, slot| {
                 let is_whole = slot.broken.is_none();
@@ -282,9 +282,9 @@ impl Exchange {
     /// Whether it is worth while to begin with a request that has just come.
     #[must_use]
     pub fn prospect(&self) -> Prospect {
-        let mut state = self.conduit.lock();
+        let mut state = self.place.conduit.lock();
         let is_doubtful = state.core.is_wasteful();
-        match state.slot(self.stream).map(|slot| slot.broken) {
+        match state.slot(self.place.stream).map(|slot| slot.broken) {
             Some(None) if is_doubtful => Prospect::Doubtful,
             Some(None) => Prospect::Good,
             Some(Some(_)) | None => Prospect::Gone,
@@ -313,17 +313,19 @@ impl Exchange {
 
     /// Gives it up in both directions.
     pub fn reset(&self, code: Code) {
-        self.conduit.reset(self.stream, code, Broken::GivenUp);
+        self.place
+            .conduit
+            .reset(self.place.stream, code, Broken::GivenUp);
     }
 
     /// Whether no byte has left since the request was opened: whatever became
     /// of the connection, nobody has received it.
     #[must_use]
     pub fn is_unsent(&self) -> bool {
-        let mut state = self.conduit.lock();
+        let mut state = self.place.conduit.lock();
         let written = state.written;
         state
-            .slot(self.stream)
+            .slot(self.place.stream)
             .is_some_and(|slot| slot.opened_at == written)
     }
 
@@ -338,12 +340,8 @@ impl Exchange {
         });
     }
 
-    pub(crate) fn place(&self) -> Place {
-        Place::new(self.conduit.clone(), self.stream)
-    }
-
     fn with_slot<T>(&self, act: impl FnOnce(&mut Slot) -> T) -> Option<T> {
-        self.conduit.lock().slot(self.stream).map(act)
+        self.place.conduit.lock().slot(self.place.stream).map(act)
     }
 
     /// What `take` finds, or why there will be nothing; else the task is woken
@@ -353,8 +351,8 @@ impl Exchange {
         cx: &Context<'_>,
         take: impl FnOnce(&Connection, &mut Slot) -> Option<T>,
     ) -> Poll<Result<T, Broken>> {
-        let state = &mut *self.conduit.lock();
-        let Some(slot) = state.slots.get_mut(self.stream) else {
+        let state = &mut *self.place.conduit.lock();
+        let Some(slot) = state.slots.get_mut(self.place.stream) else {
             return Poll::Ready(Err(Broken::GivenUp));
         };
         if let Some(found) = take(&state.core, slot) {
@@ -374,7 +372,7 @@ impl Exchange {
             if slot.has_sent_all {
                 return Some(Err(Broken::GivenUp));
             }
-            (core.capacity(self.stream) > 0).then_some(Ok(()))
+            (core.capacity(self.place.stream) > 0).then_some(Ok(()))
         });
         room.map(|room| room.flatten())
     }
@@ -382,15 +380,15 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let is_server = self.conduit.is_server();
+        let is_server = self.place.conduit.is_server();
         let (goes_on, is_answered) = {
-            let mut state = self.conduit.lock();
-            let Some(slot) = state.slot(self.stream) else {
+            let mut state = self.place.conduit.lock();
+            let Some(slot) = state.slot(self.place.stream) else {
                 return;
             };
             slot.is_held = false;
             if slot.is_over(is_server) {
-                state.slots.remove(self.stream);
+                state.slots.remove(self.place.stream);
                 return;
             }
             (slot.goes_on_by_itself(), slot.has_sent_all)
@@ -402,7 +400,9 @@ impl Drop for Exchange {
                 (true, true) => Code::NoError,
                 (false, _) => Code::Cancel,
             };
-            self.conduit.reset(self.stream, code, Broken::GivenUp);
+            self.place
+                .conduit
+                .reset(self.place.stream, code, Broken::GivenUp);
         }
     }
 }

@@ -16,8 +16,8 @@ use crate::{
 /// A stream of a connection, for those that do not hold it.
 #[derive(Clone)]
 pub(crate) struct Place {
-    conduit: Conduit,
-    stream: StreamId,
+    pub(crate) conduit: Conduit,
+    pub(crate) stream: StreamId,
 }
 
 impl Place {
@@ -107,26 +107,33 @@ impl Place {
         };
         let (mut data, tail, onward) = waiting;
         let taken = onward.send(&data, matches!(tail, Some(Tail::Bare)));
-        if taken.bytes == data.len() {
-            if let Some(Tail::Trailers(trailers)) = &tail {
-                onward.finish(trailers);
-            }
-            buffers::give_back_output(data);
-            self.settle();
-        } else {
+        let free = taken.bytes - taken.queued;
+        if taken.bytes < data.len() {
             data.drain(..taken.bytes);
             self.put_back(data, tail);
+            return self.consume(free);
         }
-        self.consume(taken.bytes - taken.queued);
+        if let Some(Tail::Trailers(trailers)) = &tail {
+            onward.finish(trailers);
+        }
+        buffers::give_back_output(data);
+        self.settle(free);
     }
 
-    /// Forgets the stream, if that was the last of it.
-    fn settle(&self) {
-        let partners = {
-            let mut state = self.conduit.lock();
-            state.settle(self.stream, self.conduit.is_server())
+    /// So many of its bytes, all that have come, are held by nobody any more; the
+    /// stream is forgotten if that was the last of it.
+    fn settle(&self, bytes: usize) {
+        let is_server = self.conduit.is_server();
+        let (partners, wider) = if bytes > 0 {
+            self.conduit.command(|state, now| {
+                let partners = state.settle(self.stream, is_server);
+                (partners, state.consume(self.stream, bytes, now))
+            })
+        } else {
+            (self.conduit.lock().settle(self.stream, is_server), None)
         };
         partners.tell(Code::Cancel);
+        self.widen(wider);
     }
 
     /// What was not taken comes before what has come since: nothing has, since

@@ -51,7 +51,7 @@ impl ByteStream {
     /// The exchange. What was read and written here stays so.
     #[must_use]
     pub fn into_exchange(mut self) -> Exchange {
-        self.exchange.place().consume(self.uncredited);
+        self.exchange.place.consume(self.uncredited);
         self.held.drain(..self.at);
         self.exchange.put_back(self.held);
         self.exchange
@@ -82,7 +82,7 @@ impl ByteStream {
         }
         if is_all || self.uncredited >= CREDIT {
             let bytes = std::mem::take(&mut self.uncredited);
-            self.exchange.place().consume(bytes);
+            self.exchange.place.consume(bytes);
         }
     }
 }
@@ -122,7 +122,7 @@ impl AsyncWrite for ByteStream {
         }
         loop {
             ready!(self.exchange.poll_room(cx)).map_err(broken_off)?;
-            let taken = self.exchange.place().send(bytes, false).bytes;
+            let taken = self.exchange.place.send(bytes, false).bytes;
             // Another thread's stream may have taken the room meanwhile.
             if taken > 0 || bytes.is_empty() {
                 return Poll::Ready(Ok(taken));
@@ -138,7 +138,7 @@ impl AsyncWrite for ByteStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.has_ended {
             self.has_ended = true;
-            self.exchange.place().send(&[], true);
+            self.exchange.place.send(&[], true);
         }
         Poll::Ready(Ok(()))
     }

@@ -54,9 +54,38 @@ pub(crate) fn is_lower_token(bytes: &[u8]) -> bool {
 /// tab (RFC 9110 §5.5).
 pub(crate) fn is_value(bytes: &[u8]) -> bool {
     let edge = |byte: Option<&u8>| !matches!(byte, Some(b' ' | b'\t'));
-    // Without a branch for each byte, so that many are looked at together.
-    let bad = |bad: bool, byte: &u8| bad | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f);
-    edge(bytes.first()) && edge(bytes.last()) && !bytes.iter().fold(false, bad)
+    edge(bytes.first()) && edge(bytes.last()) && (!may_have_control(bytes) || is_text(bytes))
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    let is_good = |byte: &u8| (*byte >= b' ' || *byte == b'\t') && *byte != 0x7f;
+    bytes.iter().all(is_good)
+}
+
+/// Whether there may be a control character, looking at eight bytes at a time: values
+/// are short, and too short for the vectors that a compiler makes. A tab is one.
+fn may_have_control(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk() else {
+        return true;
+    };
+    let (words, _) = bytes.as_chunks();
+    // The last word may look again at bytes of the one before it.
+    let found = |found: u64, word: &[u8; 8]| found | controls(u64::from_le_bytes(*word));
+    words
+        .iter()
+        .fold(controls(u64::from_le_bytes(*last)), found)
+        != 0
+}
+
+/// Not zero if one of the eight bytes is below a space or is DEL. (Bytes above the lowest
+/// such one may be taken for one, too: a borrow goes on.)
+const fn controls(word: u64) -> u64 {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = EACH * 0x80;
+    let below_space = word.wrapping_sub(EACH * 0x20) & !word;
+    let changed = word ^ (EACH * 0x7f);
+    let is_delete = changed.wrapping_sub(EACH) & !changed;
+    (below_space | is_delete) & HIGH
 }
 
 /// `host` or `host:port`, without user information (RFC 9110 §4.2.4).
@@ -173,6 +202,26 @@ mod tests {
         }
         assert!(has_port(b"a:1") && has_port(b"[::1]:1"));
         assert!(!has_port(b"a") && !has_port(b"[::1]") && !has_port(b"a:"));
+    }
+
+    #[test]
+    fn h3_every_byte_of_a_value_is_looked_at_wherever_it_stands() {
+        for length in 1..=25 {
+            for (at, byte) in (0..length).flat_map(|at| (0..=u8::MAX).map(move |byte| (at, byte))) {
+                let is_inside = at > 0 && at + 1 < length;
+                let is_good = match byte {
+                    b' ' | b'\t' => is_inside,
+                    0..b' ' | 0x7f => false,
+                    _ => true,
+                };
+                for around in [b'a', b'~', b'!', 0x80, 0xff] {
+                    let mut value = vec![around; length];
+                    value[at] = byte;
+                    assert_eq!(is_value(&value), is_good, "{value:?}");
+                }
+            }
+        }
+        assert!(is_value(b""));
     }
 
     #[test]
