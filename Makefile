@@ -7,7 +7,7 @@ LAB := cargo run -q --profile quick -p mesh-lab --bin lab --
 
 .DEFAULT_GOAL := help
 .PHONY: help test test-fast test-lab test-repeat fmt lint deny build images demo demo-down \
-	acceptance bench soak clean-lab packages
+	acceptance release bench soak clean-lab packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,13 +51,17 @@ demo-down: ## remove the demo's clusters
 acceptance: ## the acceptance rows, and the tests that carry them
 	@tools/acceptance
 
-# Ratios of another profile than release mean nothing.
-BENCH_PROFILE ?= release
+release: ## the sidecar as it is to be run, optimised for what it does under load; needs root
+	@tools/release
+
+# Ratios of another profile than trained or release mean nothing.
+BENCH_PROFILE ?= trained
+BENCH := cargo run -q --release -p mesh-bench --bin bench --
 bench: ## our sidecars beside HAProxy, Envoy and nginx; ARGS="--quick --only http1" for less
 	@tools/system-packages bench
-	cargo build --profile $(BENCH_PROFILE) -p mesh-proxy -p mesh-redirect -p mesh-bench
-	@peers=$$(tools/bench-peers) && \
-		cargo run -q --profile $(BENCH_PROFILE) -p mesh-bench --bin bench -- --peers "$$peers" $(ARGS)
+	cargo build --release -p mesh-bench
+	@programs=$$(tools/release $(BENCH_PROFILE)) && peers=$$(tools/bench-peers) && \
+		$(BENCH) --programs "$$programs" --peers "$$peers" $(ARGS)
 
 soak: ## proof that takes hours: MINUTES (60) of fuzzing for each target, and more
 	@tools/fuzz run $$(($(or $(MINUTES),60) * 60))

@@ -25,12 +25,14 @@ pub(crate) fn machine() -> Vec<String> {
         .lines()
         .filter(|line| line.starts_with("processor"))
         .count();
+    let congestion_control = read("/proc/sys/net/ipv4/tcp_congestion_control");
     vec![
         format!("{processors} x {}", value(&cpu, "model name")),
         format!(
-            "{} memory, Linux {}",
+            "{} memory, Linux {}, congestion control {}",
             value(&memory, "MemTotal"),
-            version.trim()
+            version.trim(),
+            congestion_control.trim()
         ),
         format!("load average {}", read("/proc/loadavg").trim()),
     ]
@@ -66,7 +68,7 @@ pub(crate) fn subjects(cx: &Surroundings, options: &Options) -> Result<Vec<Strin
 fn ours(profile: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let warning = match profile {
-        "release" => "",
+        "release" | "trained" => "",
         _ => ": its figures mean nothing",
     };
     format!("mesh-proxy {version}, profile {profile}{warning}")
@@ -93,6 +95,7 @@ mod tests {
     #[test]
     fn a_profile_that_is_not_released_is_warned_of() {
         assert!(ours("release").ends_with(", profile release"));
+        assert!(ours("trained").ends_with(", profile trained"));
         assert!(ours("quick").ends_with("figures mean nothing"));
     }
 

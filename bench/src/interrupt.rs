@@ -2,27 +2,27 @@
 //! that what was started is ended and what was made is removed.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
+    io,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Result, bail};
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    flag,
+};
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Takes over SIGINT and SIGTERM. To be called before any thread is started:
-/// threads inherit what is blocked.
-pub(crate) fn watch() -> Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block()?;
-    thread::spawn(move || {
-        if signals.wait().is_ok() {
-            INTERRUPTED.store(true, Ordering::Relaxed);
-        }
-    });
+/// Takes over SIGINT and SIGTERM, of this process alone: what it starts has them as
+/// ever.
+pub(crate) fn watch() -> io::Result<()> {
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, Arc::clone(&INTERRUPTED))?;
+    }
     Ok(())
 }
 

@@ -17,6 +17,10 @@ pub(crate) struct Options {
     /// One round, and one second each: shows that everything works, and no more
     #[arg(long)]
     pub(crate) quick: bool,
+    /// Has a build that counts what it does do all of it, for `tools/release`: ours
+    /// alone, as `--quick`, and ended in a way that lets it write what it has counted
+    #[arg(long, conflicts_with_all = ["only", "subjects"])]
+    pub(crate) train: bool,
     /// Only these groups of measures
     #[arg(long, value_enum, value_delimiter = ',', value_name = "MEASURE")]
     pub(crate) only: Vec<Group>,
@@ -37,21 +41,30 @@ pub(crate) struct Options {
 impl Options {
     /// How many rounds there are.
     pub(crate) const fn rounds(&self) -> u32 {
-        if self.quick { 1 } else { self.rounds }
+        if self.is_short() { 1 } else { self.rounds }
     }
 
     /// How long one measurement takes.
     pub(crate) fn window(&self) -> Duration {
-        Duration::from_secs_f64(if self.quick { 1.0 } else { self.seconds })
+        Duration::from_secs_f64(if self.is_short() { 1.0 } else { self.seconds })
+    }
+
+    const fn is_short(&self) -> bool {
+        self.quick || self.train
     }
 
     /// What is measured, in order.
     pub(crate) fn groups(&self) -> Vec<Group> {
-        chosen(&Group::ALL, &self.only)
+        let mut groups = chosen(&Group::ALL, &self.only);
+        groups.retain(|group| !self.train || !group.is_of_fresh_pairs());
+        groups
     }
 
     /// Who is measured, in order.
     pub(crate) fn subjects(&self) -> Vec<Subject> {
+        if self.train {
+            return vec![Subject::Mesh];
+        }
         chosen(&Subject::ALL, &self.subjects)
     }
 }
@@ -86,6 +99,17 @@ mod tests {
         assert_eq!(options.subjects(), [Subject::Direct, Subject::Haproxy]);
         assert_eq!(options.groups(), Group::ALL);
         assert_eq!((options.rounds(), options.window().as_secs()), (1, 1));
+    }
+
+    #[test]
+    fn a_build_that_counts_is_one_pair_that_does_everything_once() {
+        let options = Options::parse_from(["bench", "--train"]);
+        assert_eq!(options.subjects(), [Subject::Mesh]);
+        assert_eq!((options.rounds(), options.window().as_secs()), (1, 1));
+        let groups = options.groups();
+        assert!(groups.contains(&Group::Http1) && groups.contains(&Group::Bodies));
+        assert!(!groups.iter().any(|group| group.is_of_fresh_pairs()));
+        assert!(Options::try_parse_from(["bench", "--train", "--only=http1"]).is_err());
     }
 
     #[test]

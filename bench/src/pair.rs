@@ -17,6 +17,7 @@ use mesh_pair::{
     process::Program,
     sidecar::{Placed, Sidecars},
 };
+use nix::sys::signal::Signal;
 
 use crate::{
     backend::{BYTES_PORT, Backend, HTTP_PORT},
@@ -131,6 +132,19 @@ impl Pair {
         };
         pair.until_it_answers()?;
         Ok(pair)
+    }
+
+    /// Asks both proxies to end, as the kubelet does, and waits for it.
+    ///
+    /// # Errors
+    /// If one does not.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let Some(Proxies { a, b }) = &mut self.proxies else {
+            return Ok(());
+        };
+        // B's connections are A's.
+        a.stop(Signal::SIGTERM, END)?;
+        b.stop(Signal::SIGTERM, END)
     }
 
     /// Where a client sends such requests.
@@ -299,6 +313,8 @@ impl Pair {
     }
 }
 
+/// Longer than the grace time that a sidecar gives its connections by default.
+const END: Duration = Duration::from_secs(40);
 /// Of a run that only shows that something works.
 const SHORT: Duration = Duration::from_millis(150);
 

@@ -65,6 +65,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         // What is known so far, should somebody lose patience.
         bench.write()?;
     }
+    if options.train {
+        bench.pairs.values_mut().try_for_each(Pair::stop)?;
+    }
     bench.pairs.clear();
     println!("\n{}", bench.results.table(&options.subjects()));
     println!("{}", bars::table(&bench.results));

@@ -25,6 +25,9 @@ const PROXY_USER: u32 = 2102;
 pub(crate) const GATEWAY_ADMIN: u16 = 4195;
 const NAMES: [&str; 2] = ["mesh-proxy", "mesh-redirect"];
 
+/// Variables of ours that our programs have too.
+const PASSED: [&str; 2] = ["MESH_LOG", "LLVM_PROFILE_FILE"];
+
 /// The programs, and a folder for what they read and say.
 #[derive(Clone, Debug)]
 pub struct Sidecars {
@@ -96,7 +99,8 @@ impl Sidecars {
     }
 
     /// Starts a sidecar in its namespace, whose control plane is there. It logs what
-    /// `MESH_LOG` asks for, if that is set here.
+    /// `MESH_LOG` asks for, if that is set here; and one that counts what it does
+    /// writes that where `LLVM_PROFILE_FILE` says.
     ///
     /// # Errors
     /// If it does not start.
@@ -144,8 +148,10 @@ impl Sidecars {
             .env("MESH_CONTROL_HOST", Ipv4Addr::LOCALHOST.to_string())
             .uid(PROXY_USER)
             .gid(PROXY_USER);
-        if let Some(filter) = std::env::var_os("MESH_LOG") {
-            command.env("MESH_LOG", filter);
+        for name in PASSED {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
         }
         command
     }
