@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use crate::socket::tune;
+use crate::socket::{stays_here, tune};
 
 /// Connections that the kernel may complete before they are accepted.
 const BACKLOG: i32 = 4096;
@@ -27,6 +27,9 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     tune(&socket)?;
+    if address.ip().is_loopback() {
+        stays_here(&socket);
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

@@ -28,6 +28,13 @@ pub(crate) fn tune<'s>(socket: impl Into<SockRef<'s>>) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
+/// A connection that does not leave the machine has no path that could be congested: what
+/// the system has for those that do, pacing by timers for one, only costs. The kernel always
+/// has this one, and lets everybody use it unless somebody has forbidden that.
+pub(crate) fn stays_here<'s>(socket: impl Into<SockRef<'s>>) {
+    let _ = socket.into().set_tcp_congestion(b"reno");
+}
+
 /// Connects within `deadline`; the connection does not delay small segments, and
 /// detects dead peers.
 ///
@@ -38,11 +45,16 @@ pub async fn connect(address: SocketAddr, deadline: Duration) -> io::Result<TcpS
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     tune(&stream)?;
+    if stream.local_addr()?.ip() == address.ip() {
+        stays_here(&stream);
+    }
     Ok(stream)
 }
 
 #[cfg(test)]
 mod tests {
+    use socket2::{Domain, Socket, Type};
+
     use super::*;
     use crate::listen::listen;
 
@@ -61,6 +73,32 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), RETRIES);
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
         }
+    }
+
+    /// The algorithm of a connection to an address and of one that listens there.
+    async fn congestion_control(listens: &str, connects: &str) -> [String; 2] {
+        let listener = listen(format!("{listens}:0").parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let address = format!("{connects}:{port}").parse().unwrap();
+        let connected = connect(address, Duration::from_secs(5)).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        [connected, accepted].map(|stream| algorithm((&stream).into()))
+    }
+
+    fn algorithm(socket: SockRef<'_>) -> String {
+        let name = String::from_utf8(socket.tcp_congestion().unwrap()).unwrap();
+        name.trim_end_matches('\0').to_owned()
+    }
+
+    #[tokio::test]
+    async fn what_stays_on_this_machine_is_not_paced() {
+        let here = congestion_control("127.0.0.1", "127.0.0.1").await;
+        assert_eq!(here, ["reno"; 2]);
+        // From another address, to one that others may reach, too.
+        let system = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let system = algorithm((&system).into());
+        let away = congestion_control("0.0.0.0", "127.0.0.2").await;
+        assert_eq!(away, [system.clone(), system]);
     }
 
     #[tokio::test]
