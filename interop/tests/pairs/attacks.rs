@@ -33,7 +33,7 @@ use nix::{
     time::{ClockId, clock_gettime},
     unistd::gettid,
 };
-use tokio::task::spawn_local;
+use tokio::task::{JoinSet, spawn_local};
 
 use self::frames::{Attack, GOAWAY, floods, frame, resets};
 use crate::{
@@ -53,6 +53,8 @@ const THROUGH_A: u16 = 100;
 /// How long one attack goes on, again and again.
 const ATTACK: Duration = Duration::from_millis(250);
 const DEADLINE: Duration = Duration::from_secs(20);
+/// Ordinary clients at one time.
+const ORDINARY: usize = 16;
 /// What an attack may cost for what its client spends.
 const AMPLIFICATION: u32 = 20;
 /// The kernel counts in hundredths of a second.
@@ -169,10 +171,11 @@ fn h13_h14_what_costs_little_to_send_costs_little_to_refuse() {
                 report.case(name, target.endures(attack));
             }
         };
-        let [mut calm, mut under_resets] = [(); 2].map(|()| Vec::new());
+        let [mut calm, mut busy, mut under_resets] = [(); 3].map(|()| Vec::new());
         let (resets, floods) = (resets(), floods());
         for time in ["", ", again", ", and again"] {
             calm.push(late(&place, honest.into(), None));
+            busy.push(beside_ordinary(&place, honest.into()));
             let mut attack = || endure(&resets, time);
             under_resets.push(late(&place, honest.into(), Some(&mut attack)));
         }
@@ -180,7 +183,7 @@ fn h13_h14_what_costs_little_to_send_costs_little_to_refuse() {
         let under_floods = late(&place, honest.into(), Some(&mut attack));
         report.case(
             format!("{way}: others wait no longer"),
-            compare(calm, under_resets, under_floods),
+            compare([calm, busy, under_resets], under_floods),
         );
         let most = held.most();
         let outcome = (most <= CONCURRENT)
@@ -194,14 +197,14 @@ fn h13_h14_what_costs_little_to_send_costs_little_to_refuse() {
 /// Whether others wait less than twice as long as they do without an attack, or no longer
 /// than they would notice.
 fn compare(
-    calm: Vec<Result<Duration>>,
-    under_resets: Vec<Result<Duration>>,
+    [calm, busy, under_resets]: [Vec<Result<Duration>>; 3],
     under_floods: Result<Duration>,
 ) -> Result<()> {
-    let (calm, under_resets) = (median(calm)?, median(under_resets)?);
+    let (calm, busy, under_resets) = (median(calm)?, median(busy)?, median(under_resets)?);
     let under_floods = under_floods?;
     println!(
-        "the 99th percentile is {calm:?}, under resets {under_resets:?}, under floods {under_floods:?}"
+        "the 99th percentile is {calm:?}, beside ordinary clients {busy:?}, under resets \
+         {under_resets:?}, under floods {under_floods:?}"
     );
     ensure!(
         under_resets < NOTICED.max(calm * 2),
@@ -262,6 +265,41 @@ fn late(place: &Place, to: SocketAddr, meanwhile: Option<&mut dyn FnMut()>) -> R
             .ok()
             .context("the honest client has panicked")?
     })
+}
+
+/// What an honest client waits beside others like it, which are all served.
+fn beside_ordinary(place: &Place, to: SocketAddr) -> Result<Duration> {
+    let mut served = Ok(());
+    let late = late(place, to, Some(&mut || served = ordinary(place, to)));
+    served.and(late)
+}
+
+/// Ordinary clients that keep a sidecar as busy as they can, as attackers do, for as long
+/// as one attack.
+fn ordinary(place: &Place, to: SocketAddr) -> Result<()> {
+    let all = thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            step_back()?;
+            on_local(async || {
+                let start = Instant::now();
+                let mut clients = JoinSet::new();
+                for _ in 0..ORDINARY {
+                    let mut wire = Wire::client(place.connect_to(to)?)?;
+                    clients.spawn_local(async move {
+                        while start.elapsed() < ATTACK * 4 {
+                            wire.send("GET /bytes/100 HTTP/1.1\r\nhost: web\r\n\r\n")
+                                .await?;
+                            wire.answer("GET").await?;
+                        }
+                        Ok::<_, anyhow::Error>(())
+                    });
+                }
+                clients.join_all().await.into_iter().collect()
+            })
+        });
+        clients.join()
+    });
+    all.ok().context("a client has panicked")?
 }
 
 /// Who is attacked.
