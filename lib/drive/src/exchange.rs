@@ -135,10 +135,10 @@ impl Exchange {
     /// # Errors
     /// [`Misuse`]: nothing was sent. That the client is gone is `NoStream`.
     pub fn send_head(&self, head: &Head, end: bool) -> Result<(), Misuse> {
-        let partners = self.place.conduit.command(|state, now| {
-            state.core.send_head(now, self.place.stream, head, end)?;
+        let partners = self.conduit().command(|state, now| {
+            state.core.send_head(now, self.stream(), head, end)?;
             let is_http2 = state.core.is_http2();
-            let Some(slot) = state.slot(self.place.stream) else {
+            let Some(slot) = state.slot(self.stream()) else {
                 return Ok(Partners::default());
             };
             if slot.becomes_tunnel(head) {
@@ -149,7 +149,7 @@ impl Exchange {
                 return Ok(Partners::default());
             }
             slot.has_sent_all = true;
-            Ok(state.settle(self.place.stream, self.place.conduit.is_server()))
+            Ok(state.settle(self.stream(), self.conduit().is_server()))
         })?;
         partners.tell(Code::Cancel);
         Ok(())
@@ -240,7 +240,7 @@ impl Exchange {
     /// nobody keeps bytes in their order.
     pub fn join(&self, onward: &Self, clean: fn(&mut Head)) {
         assert!(
-            self.place.conduit.is_home() && onward.place.conduit.is_home(),
+            self.conduit().is_home() && onward.conduit().is_home(),
             "connections of different threads are joined"
         );
         onward.with_slot(|slot| slot.source = Some(self.place.clone()));
@@ -263,7 +263,7 @@ impl Exchange {
     /// # Errors
     /// If one breaks.
     pub async fn over(&self) -> Result<(), Broken> {
-        let is_server = self.place.conduit.is_server();
+        let is_server = self.conduit().is_server();
         poll_fn(|cx| {
             self.poll_slot(cx, |_, slot| {
                 let is_whole = slot.broken.is_none();
@@ -282,9 +282,9 @@ impl Exchange {
     /// Whether it is worth while to begin with a request that has just come.
     #[must_use]
     pub fn prospect(&self) -> Prospect {
-        let mut state = self.place.conduit.lock();
+        let mut state = self.conduit().lock();
         let is_doubtful = state.core.is_wasteful();
-        match state.slot(self.place.stream).map(|slot| slot.broken) {
+        match state.slot(self.stream()).map(|slot| slot.broken) {
             Some(None) if is_doubtful => Prospect::Doubtful,
             Some(None) => Prospect::Good,
             Some(Some(_)) | None => Prospect::Gone,
@@ -313,19 +313,17 @@ impl Exchange {
 
     /// Gives it up in both directions.
     pub fn reset(&self, code: Code) {
-        self.place
-            .conduit
-            .reset(self.place.stream, code, Broken::GivenUp);
+        self.conduit().reset(self.stream(), code, Broken::GivenUp);
     }
 
     /// Whether no byte has left since the request was opened: whatever became
     /// of the connection, nobody has received it.
     #[must_use]
     pub fn is_unsent(&self) -> bool {
-        let mut state = self.place.conduit.lock();
+        let mut state = self.conduit().lock();
         let written = state.written;
         state
-            .slot(self.place.stream)
+            .slot(self.stream())
             .is_some_and(|slot| slot.opened_at == written)
     }
 
@@ -341,7 +339,7 @@ impl Exchange {
     }
 
     fn with_slot<T>(&self, act: impl FnOnce(&mut Slot) -> T) -> Option<T> {
-        self.place.conduit.lock().slot(self.place.stream).map(act)
+        self.conduit().lock().slot(self.stream()).map(act)
     }
 
     /// What `take` finds, or why there will be nothing; else the task is woken
@@ -351,8 +349,8 @@ impl Exchange {
         cx: &Context<'_>,
         take: impl FnOnce(&Connection, &mut Slot) -> Option<T>,
     ) -> Poll<Result<T, Broken>> {
-        let state = &mut *self.place.conduit.lock();
-        let Some(slot) = state.slots.get_mut(self.place.stream) else {
+        let state = &mut *self.conduit().lock();
+        let Some(slot) = state.slots.get_mut(self.stream()) else {
             return Poll::Ready(Err(Broken::GivenUp));
         };
         if let Some(found) = take(&state.core, slot) {
@@ -372,7 +370,7 @@ impl Exchange {
             if slot.has_sent_all {
                 return Some(Err(Broken::GivenUp));
             }
-            (core.capacity(self.place.stream) > 0).then_some(Ok(()))
+            (core.capacity(self.stream()) > 0).then_some(Ok(()))
         });
         room.map(|room| room.flatten())
     }
@@ -380,15 +378,15 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let is_server = self.place.conduit.is_server();
+        let is_server = self.conduit().is_server();
         let (goes_on, is_answered) = {
-            let mut state = self.place.conduit.lock();
-            let Some(slot) = state.slot(self.place.stream) else {
+            let mut state = self.conduit().lock();
+            let Some(slot) = state.slot(self.stream()) else {
                 return;
             };
             slot.is_held = false;
             if slot.is_over(is_server) {
-                state.slots.remove(self.place.stream);
+                state.slots.remove(self.stream());
                 return;
             }
             (slot.goes_on_by_itself(), slot.has_sent_all)
@@ -400,9 +398,7 @@ impl Drop for Exchange {
                 (true, true) => Code::NoError,
                 (false, _) => Code::Cancel,
             };
-            self.place
-                .conduit
-                .reset(self.place.stream, code, Broken::GivenUp);
+            self.conduit().reset(self.stream(), code, Broken::GivenUp);
         }
     }
 }
