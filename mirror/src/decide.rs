@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt as _;
 use mesh_api::link::{Direction, Link};
-use mesh_core::cluster::ClusterName;
+use mesh_core::{cluster::ClusterName, link as model};
+use mesh_tls::parse_bundle;
 use tokio::time::Instant;
 
 use crate::{
@@ -26,9 +27,6 @@ pub(crate) struct Memory {
     doubt: Doubt,
     /// The cluster that answers under the link's name, once it is believed.
     cluster_uid: Option<String>,
-    /// The fingerprint of the spec, and the snapshot that was there when it
-    /// was first seen: only a later one was said to this spec.
-    spec: Option<(String, Option<Instant>)>,
 }
 
 impl Memory {
@@ -38,22 +36,7 @@ impl Memory {
         Self {
             doubt: Doubt::default(),
             cluster_uid: kept.and_then(|status| status.cluster_uid.clone()),
-            spec: None,
         }
-    }
-}
-
-impl Memory {
-    /// Before which moment everything was said to another spec.
-    fn spec_since(&mut self, link: &Link, feed: &Feed) -> Option<Instant> {
-        let fingerprint = link.spec.fingerprint();
-        let received = feed.received.as_ref().map(|received| received.at);
-        match &self.spec {
-            Some((known, since)) if *known == fingerprint => return *since,
-            Some(_) => self.spec = Some((fingerprint, received)),
-            None => self.spec = Some((fingerprint, None)),
-        }
-        self.spec.as_ref().and_then(|(_, since)| *since)
     }
 }
 
@@ -77,30 +60,32 @@ pub(crate) fn decide(
     gateways: Option<&[Probed]>,
 ) -> Decision {
     let mut decision = mirrors(memory, link, objects, feed);
-    let Decision {
-        findings,
-        ask_again,
-        ..
-    } = &mut decision;
+    let findings = &mut decision.findings;
     findings.gateways = match findings.reachable {
         Reachable::NotImporting => Some(Vec::new()),
         Reachable::Feed(_) => gateways.map(<[_]>::to_vec),
     };
-    let since = memory.spec_since(link, feed);
     if let Some(received) = &feed.received
         && feed.health == Health::Alive
         && findings.synced.is_of_the_peer()
+        && is_of_the_spec(&received.link, link)
     {
-        if since.is_none_or(|since| received.at > since) {
-            let alive = gateways.unwrap_or_default().iter().filter(|g| g.alive);
-            let alive = alive.map(|gateway| gateway.address.as_str()).collect();
-            let said = &received.snapshot.introduction;
-            findings.observed = Some(observe(link, said, &alive));
-        } else {
-            *ask_again = Some(received.at);
-        }
+        let alive = gateways.unwrap_or_default().iter().filter(|g| g.alive);
+        let alive = alive.map(|gateway| gateway.address.as_str()).collect();
+        let said = &received.snapshot.introduction;
+        findings.observed = Some(observe(link, said, &alive));
     }
     decision
+}
+
+/// Whether a feed by way of `by` was asked as `link` says now. An edited spec
+/// takes a while to reach us through mesh-control, and the peer goes on for as
+/// long at the place that the edit gave up.
+fn is_of_the_spec(by: &model::Link, link: &Link) -> bool {
+    let spec = link.effective_spec();
+    let roots = parse_bundle(&spec.bundle).or_else(|_| parse_bundle(&link.spec.bundle));
+    let now = spec.to_model(&link.name_any(), roots.unwrap_or_default());
+    now.is_ok_and(|now| now == *by)
 }
 
 /// What to do about the mirrors.

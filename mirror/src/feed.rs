@@ -37,6 +37,8 @@ pub(crate) struct Feed {
 pub(crate) struct Received {
     /// What the peer says.
     pub(crate) snapshot: Snapshot,
+    /// How it was asked: the link as mesh-control gave it.
+    pub(crate) link: Arc<Link>,
     /// When it said all of it: single changes may have come since.
     pub(crate) at: Instant,
     /// When something of it was new.
@@ -73,7 +75,7 @@ pub(crate) async fn follow(
             continue;
         };
         let outcome = tokio::select! {
-            outcome = listen(dial(&link), &mut assembly, feed, again) => outcome,
+            outcome = listen(&link, &dial, &mut assembly, feed, again) => outcome,
             () = replaced(&mut links, &link) => Outcome::Again,
         };
         match outcome {
@@ -99,14 +101,15 @@ enum Outcome {
 }
 
 async fn listen(
-    channel: Channel,
+    link: &Arc<Link>,
+    dial: &Dial,
     assembly: &mut Assembly,
     feed: &watch::Sender<Feed>,
     again: &Notify,
 ) -> Outcome {
     let mut had_answer = false;
     let mut has_content = false;
-    let mut client = ExportsClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+    let mut client = ExportsClient::new(dial(link)).max_decoding_message_size(MAX_MESSAGE);
     assembly.begin();
     let request = ExportedServicesRequest {
         deltas: true,
@@ -131,7 +134,7 @@ async fn listen(
                     Ok(step) => {
                         has_content |= step != Step::Alive;
                         // Before that, what is known may be older than the peer.
-                        if has_content && publish(feed, step) {
+                        if has_content && publish(feed, link, step) {
                             // What is not read waits in buffers and grows old
                             // there, so a pause is as long as the work: half of
                             // the time.
@@ -149,23 +152,26 @@ async fn listen(
 }
 
 /// Says whether there is something new to look at.
-fn publish(feed: &watch::Sender<Feed>, step: Step) -> bool {
+fn publish(feed: &watch::Sender<Feed>, link: &Arc<Link>, step: Step) -> bool {
     let known = feed.borrow().received.clone();
     let now = Instant::now();
     let received = match (step, known) {
         (Step::Alive, _) | (Step::Confirmed, None) => None,
         (Step::Complete(snapshot), _) | (Step::Changed(snapshot), None) => Some(Received {
             snapshot,
+            link: link.clone(),
             at: now,
             changed: now,
         }),
         (Step::Changed(snapshot), Some(known)) => Some(Received {
             snapshot,
+            link: link.clone(),
             at: known.at,
             changed: now,
         }),
         (Step::Confirmed, Some(known)) => Some(Received {
             snapshot: known.snapshot.clone(),
+            link: link.clone(),
             at: now,
             changed: known.changed,
         }),

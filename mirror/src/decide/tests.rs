@@ -19,14 +19,14 @@ pub(crate) fn link(uid: &str) -> Link {
         gateway: LinkGateway {
             addresses: vec!["192.0.2.1".into()],
             port: 4143,
-            identity: String::new(),
-            server_name: String::new(),
+            identity: "spiffe://east/ns/mesh-multicluster/sa/mesh-gateway".into(),
+            server_name: "gateway.east.mesh".into(),
         },
         peers: LinkPeers {
-            control: String::new(),
-            mirror: String::new(),
+            control: "spiffe://east/ns/mesh-system/sa/mesh-control".into(),
+            mirror: "spiffe://east/ns/mesh-multicluster/sa/mesh-mirror".into(),
         },
-        prefix: String::new(),
+        prefix: "fd6d:6573:6800:1::/64".into(),
         direction: Direction::Both,
         namespaces: Vec::new(),
     };
@@ -54,6 +54,12 @@ fn export(name: &str) -> Export {
     }
 }
 
+/// As mesh-control gives `link`.
+fn given(link: &Link) -> Arc<model::Link> {
+    let model = link.effective_spec().to_model("link-1", Vec::new());
+    Arc::new(model.unwrap())
+}
+
 fn feed(cluster_uid: &str, services: &[&str], at: Instant) -> Feed {
     let snapshot = Snapshot {
         cluster_uid: cluster_uid.into(),
@@ -63,6 +69,7 @@ fn feed(cluster_uid: &str, services: &[&str], at: Instant) -> Feed {
     Feed {
         received: Some(Arc::new(Received {
             snapshot,
+            link: given(&link("link-1")),
             at,
             changed: at,
         })),
@@ -326,8 +333,9 @@ fn m5_a_link_whose_cluster_has_no_legal_name_writes_nothing() {
     assert!(matches!(decision.findings.synced, Synced::InvalidLink(_)));
 }
 
-/// A feed with an introduction of other addresses.
-fn introducing(cluster_uid: &str, at: Instant) -> Feed {
+/// A feed by way of `link` with an introduction of other addresses.
+fn introducing(cluster_uid: &str, link: &Link) -> Feed {
+    let at = Instant::now();
     let mut feed = feed(cluster_uid, &["web"], at);
     let snapshot = Snapshot {
         introduction: Introduction::new(None, vec!["192.0.2.9".into()]),
@@ -335,13 +343,14 @@ fn introducing(cluster_uid: &str, at: Instant) -> Feed {
     };
     feed.received = Some(Arc::new(Received {
         snapshot,
+        link: given(link),
         at,
         changed: at,
     }));
     feed
 }
 
-fn observed(memory: &mut Memory, link: &Link, feed: &Feed) -> (Option<Vec<String>>, bool) {
+fn observed(memory: &mut Memory, link: &Link, feed: &Feed) -> Option<Vec<String>> {
     let alive = Probed {
         address: "192.0.2.9".into(),
         alive: true,
@@ -349,41 +358,69 @@ fn observed(memory: &mut Memory, link: &Link, feed: &Feed) -> (Option<Vec<String
     };
     let objects = cluster(&["web"]);
     let decision = super::decide(memory, link, &objects, feed, Some(&[alive]));
-    let observed = decision.findings.observed;
-    (observed.map(|o| o.addresses), decision.ask_again.is_some())
+    decision.findings.observed.map(|o| o.addresses)
 }
 
 #[test]
 fn an_introduction_counts_from_a_living_feed_of_the_right_cluster_only() {
-    let now = Instant::now();
     let mut known = link("link-1");
     known.status = Some(LinkStatus {
         cluster_uid: Some("east-uid".into()),
         ..LinkStatus::default()
     });
     let mut memory = Memory::new(&known);
-    let stranger = introducing("other-uid", now);
-    assert_eq!(observed(&mut memory, &known, &stranger).0, None);
+    let stranger = introducing("other-uid", &known);
+    assert_eq!(observed(&mut memory, &known, &stranger), None);
     let taken = Some(vec!["192.0.2.9".to_owned()]);
-    let right = introducing("east-uid", now);
-    assert_eq!(observed(&mut memory, &known, &right).0, taken);
+    let right = introducing("east-uid", &known);
+    assert_eq!(observed(&mut memory, &known, &right), taken);
     let stale = Feed {
         health: Health::Lost("no route".into()),
         ..right
     };
-    assert_eq!(observed(&mut memory, &known, &stale).0, None);
+    assert_eq!(observed(&mut memory, &known, &stale), None);
+}
+
+/// However late it is said: mesh-control may tell of an edit long after it.
+#[test]
+fn an_introduction_by_way_of_what_an_edit_gave_up_does_not_count() {
+    let mut memory = Memory::default();
+    let before = link("link-1");
+    assert!(observed(&mut memory, &before, &introducing("east-uid", &before)).is_some());
+    let edits: [fn(&mut LinkSpec); 3] = [
+        |spec| spec.gateway.addresses = vec!["192.0.2.77".into()],
+        |spec| spec.gateway.port = 4144,
+        |spec| spec.gateway.server_name = "door.east.mesh".into(),
+    ];
+    for (index, edit) in edits.into_iter().enumerate() {
+        let mut after = before.clone();
+        edit(&mut after.spec);
+        let late = introducing("east-uid", &before);
+        let seen = observed(&mut memory, &after, &late);
+        assert_eq!(seen, None, "edit {index}");
+        let new = introducing("east-uid", &after);
+        assert!(
+            observed(&mut memory, &after, &new).is_some(),
+            "edit {index}"
+        );
+    }
 }
 
 #[test]
-fn an_introduction_to_an_older_spec_is_asked_for_again() {
-    let now = Instant::now();
+fn an_introduction_counts_on_the_way_that_the_last_one_showed() {
     let mut memory = Memory::default();
-    let mut link = link("link-1");
-    let old = introducing("east-uid", now);
-    assert!(observed(&mut memory, &link, &old).0.is_some());
-    link.spec.gateway.addresses = vec!["192.0.2.77".into()];
-    assert_eq!(observed(&mut memory, &link, &old), (None, true));
-    assert_eq!(observed(&mut memory, &link, &old), (None, true));
-    let new = introducing("east-uid", now + Duration::from_secs(1));
-    assert!(observed(&mut memory, &link, &new).0.is_some());
+    let spec = link("link-1");
+    let mut moved = spec.clone();
+    moved.status = Some(LinkStatus {
+        gateway_addresses: vec!["192.0.2.9".into()],
+        observed_spec: Some(spec.spec.fingerprint()),
+        ..LinkStatus::default()
+    });
+    let by_spec = introducing("east-uid", &spec);
+    assert_eq!(observed(&mut memory, &moved, &by_spec), None);
+    let by_status = introducing("east-uid", &moved);
+    assert_eq!(
+        observed(&mut memory, &moved, &by_status),
+        Some(vec!["192.0.2.9".to_owned()])
+    );
 }
