@@ -4,7 +4,10 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker, ready},
     thread::{self, ThreadId},
     time::{Duration, Instant},
@@ -94,6 +97,10 @@ struct Shared {
     role: Role,
     /// The thread that it belongs to.
     home: ThreadId,
+    is_http2: bool,
+    /// As the driver saw it last, a request can be sent. Those that look for a
+    /// connection ask many that are busy.
+    may_open: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -225,6 +232,8 @@ impl Conduit {
         Self(Arc::new(Shared {
             role,
             home: here(),
+            is_http2: core.is_http2(),
+            may_open: AtomicBool::new(true),
             state: Mutex::new(State {
                 core,
                 slots: Slots::default(),
@@ -262,14 +271,19 @@ impl Conduit {
                 ..Slot::default()
             };
             state.slots.insert(stream, slot);
+            self.sees(state);
             Ok(stream)
         })?;
         Ok(Exchange::new(self.clone(), stream))
     }
 
-    /// Whether a request can be sent now.
+    /// Whether a request can be sent now. What has made room for it counts once the
+    /// driver has looked at it.
     #[must_use]
     pub fn can_open(&self) -> bool {
+        if !self.0.may_open.load(Ordering::Relaxed) {
+            return false;
+        }
         let state = self.lock();
         state.ended.is_none() && !state.is_leaving && state.core.can_open()
     }
@@ -290,7 +304,7 @@ impl Conduit {
     /// Whether it is HTTP/2, so that one stream's end is not the connection's.
     #[must_use]
     pub fn is_http2(&self) -> bool {
-        self.lock().core.is_http2()
+        self.0.is_http2
     }
 
     /// Whether anything of a stream is still to come or to go.
@@ -315,7 +329,7 @@ impl Conduit {
     /// Whether all of its streams have to wait until readers take what has come.
     #[must_use]
     pub fn is_held_up(&self) -> bool {
-        self.lock().core.is_held_up()
+        self.is_http2() && self.lock().core.is_held_up()
     }
 
     /// What it has carried so far, and how far away the peer is.
@@ -333,6 +347,12 @@ impl Conduit {
     #[must_use]
     pub fn written(&self) -> u64 {
         self.lock().written
+    }
+
+    /// Takes note of whether a request can be sent.
+    pub(crate) fn sees(&self, state: &State) {
+        let can_open = state.core.can_open();
+        self.0.may_open.store(can_open, Ordering::Relaxed);
     }
 
     pub(crate) fn is_server(&self) -> bool {
@@ -406,12 +426,15 @@ impl State {
     }
 
     /// The driver looks at everything now; `cx` is to be told of what comes then.
-    pub(crate) fn driver_looks(&mut self, cx: &Context<'_>) {
+    /// Says whether it is another one than before.
+    pub(crate) fn driver_looks(&mut self, cx: &Context<'_>) -> bool {
         self.told = None;
         let known = self.driver.as_ref();
-        if !known.is_some_and(|driver| driver.will_wake(cx.waker())) {
+        let is_new = !known.is_some_and(|driver| driver.will_wake(cx.waker()));
+        if is_new {
             self.driver = Some(cx.waker().clone());
         }
+        is_new
     }
 
     /// Once is enough.

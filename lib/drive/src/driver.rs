@@ -12,7 +12,6 @@ use std::{
 
 use mesh_http::{
     event::{Event, StreamId},
-    fault::Code,
     head::Head,
 };
 use tokio::{
@@ -23,10 +22,9 @@ use tokio::{
 
 use crate::{
     buffers,
-    conduit::{Conduit, Ended, Request, now},
+    conduit::{Conduit, Ended, Request, State, now},
     exchange::{Broken, Exchange},
-    join::Place,
-    slot::{Slot, Tail},
+    slot::Tail,
     socket::Socket,
 };
 
@@ -57,6 +55,8 @@ pub(crate) struct Driver<IO, S> {
     /// it as it is: it is set again when it goes off.
     alarm: Option<Pin<Box<Sleep>>>,
     alarm_at: Option<Instant>,
+    /// The alarm knows whom to wake.
+    is_alarm_asked: bool,
     /// A deadline may have passed.
     is_late: bool,
     /// The peer does not take anything any more; what it has said still counts.
@@ -64,6 +64,38 @@ pub(crate) struct Driver<IO, S> {
     /// And will say no more.
     has_read_all: bool,
     has_shut_down: bool,
+}
+
+/// How a wake-up ends.
+enum Turn {
+    /// The socket is to be closed.
+    Over,
+    /// There is nothing more to do, before this at the latest.
+    Waits(Option<Instant>),
+}
+
+/// How reading ended.
+struct Heard {
+    /// The socket has no more, and wakes us when it has.
+    is_pending: bool,
+    /// It was as much as one turn may have.
+    is_enough: bool,
+}
+
+/// What was read at once.
+struct Read {
+    bytes: usize,
+    wants_more: bool,
+}
+
+/// What is to be done after writing.
+struct Said {
+    /// There may be more to say, or to hear.
+    goes_on: bool,
+    /// The socket is to be closed.
+    is_over: bool,
+    wants_read: bool,
+    deadline: Option<Instant>,
 }
 
 impl<IO, S> Driver<IO, S>
@@ -81,6 +113,7 @@ where
             events: EVENTS,
             alarm: None,
             alarm_at: None,
+            is_alarm_asked: false,
             is_late: false,
             is_deaf: false,
             has_read_all: false,
@@ -90,60 +123,73 @@ where
 
     /// One wake-up: first what others have asked for, then what the peer says,
     /// then everything that is to be written, at once.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), io::Error>> {
-        let now = now();
-        let is_news = {
+    fn turn(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Turn> {
+        let (is_news, mut wants_read) = {
             let mut state = self.conduit.lock();
-            state.driver_looks(cx);
+            self.is_alarm_asked &= !state.driver_looks(cx);
             if std::mem::take(&mut self.is_late) {
                 state.core.on_deadline(now);
             }
+            let wants_read = state.core.wants_read();
             // Else there is nothing to look at before something has been read.
-            state.core.has_event() || !state.core.wants_read()
+            (state.core.has_event() || !wants_read, wants_read)
         };
         (self.requests, self.events) = (REQUESTS, EVENTS);
         if is_news || !self.rest.is_empty() {
-            self.look_again(now);
+            wants_read = self.look_again(now);
         }
         loop {
-            let (read, is_enough) = self.read(cx, now)?;
-            let has_written = self.write(cx, now)?;
-            if self.is_over() {
-                return Poll::Ready(Ok(()));
+            let heard = self.read(cx, now, wants_read)?;
+            let said = self.write(cx, now)?;
+            if said.is_over {
+                return Ok(Turn::Over);
             }
-            if is_enough {
+            if heard.is_enough {
                 // Others take what was read to where it goes, before there is more; and the
                 // runtime looks for what still others say, which it would else do after some
                 // sixty turns of those that it knows of. It wakes us then: we want no more.
                 let _ = pin!(yield_now()).poll(cx);
-                return Poll::Pending;
+                return Ok(Turn::Waits(said.deadline));
             }
-            if read == 0 && has_written.is_pending() {
-                return Poll::Pending;
+            // The socket wakes us, or whoever makes room.
+            let has_heard_all = heard.is_pending || !said.wants_read;
+            if has_heard_all && !said.goes_on {
+                return Ok(Turn::Waits(said.deadline));
             }
+            wants_read = said.wants_read;
         }
     }
 
     /// Reads until there is nothing, nothing more is wanted, or it was enough for
-    /// one turn; returns how often, and whether it was enough.
-    fn read(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<(usize, bool)> {
+    /// one turn.
+    fn read(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        mut wants_read: bool,
+    ) -> io::Result<Heard> {
         let mut buffer = buffers::reading();
-        let (mut times, mut bytes) = (0, 0);
+        let (mut bytes, mut is_pending) = (0, false);
         let result = loop {
-            if self.is_enough(bytes) || !self.conduit.lock().core.wants_read() {
+            if self.is_enough(bytes) || !wants_read {
                 break Ok(());
             }
             match self.read_once(cx, now, &mut buffer) {
-                Poll::Pending => break Ok(()),
+                Poll::Pending => {
+                    is_pending = true;
+                    break Ok(());
+                }
                 Poll::Ready(Ok(read)) => {
-                    times += 1;
-                    bytes += read;
+                    (bytes, wants_read) = (bytes + read.bytes, read.wants_more)
                 }
                 Poll::Ready(Err(error)) => break Err(error),
             }
         };
         buffers::give_back_reading(buffer);
-        result.map(|()| (times, self.is_enough(bytes)))
+        result.map(|()| Heard {
+            is_pending,
+            is_enough: self.is_enough(bytes),
+        })
     }
 
     /// Whether others have their turn after so many bytes.
@@ -151,13 +197,13 @@ where
         bytes >= buffers::READ || self.requests == 0 || self.events == 0
     }
 
-    /// Reads once, and acts on it; returns how much it was.
+    /// Reads once, and acts on it.
     fn read_once(
         &mut self,
         cx: &mut Context<'_>,
         now: Instant,
         buffer: &mut Vec<u8>,
-    ) -> Poll<io::Result<usize>> {
+    ) -> Poll<io::Result<Read>> {
         // Behind what is left of the last one, so that both are one piece.
         let kept = self.rest.len();
         let wanted = kept + buffers::READ + IO::SLACK;
@@ -168,83 +214,107 @@ where
         ready!(Pin::new(&mut self.socket).poll_read(cx, &mut space))?;
         let read = space.filled().len();
         self.has_read_all |= read == 0;
-        {
-            let mut state = self.conduit.lock();
-            state.reads += 1;
-            state.read += read as u64;
-            if read == 0 {
-                state.core.receive_eof(now);
-            }
-        }
         buffer[..kept].copy_from_slice(&self.rest);
         let all = &buffer[..kept + read];
-        let left = self.receive(all, now);
+        let (left, wants_more) = self.receive(all, Some(read), now);
         self.rest.clear();
         self.rest.extend_from_slice(&all[all.len() - left..]);
         if self.rest.is_empty() && self.rest.capacity() > 0 {
             self.rest = Vec::new();
         }
-        Poll::Ready(Ok(read))
+        Poll::Ready(Ok(Read {
+            bytes: read,
+            wants_more,
+        }))
     }
 
-    /// Acts on what was read before, and on what has happened since.
-    fn look_again(&mut self, now: Instant) {
+    /// Acts on what was read before, and on what has happened since; returns whether
+    /// more is wanted.
+    fn look_again(&mut self, now: Instant) -> bool {
         let mut bytes = std::mem::take(&mut self.rest);
-        let left = self.receive(&bytes, now);
+        let (left, wants_more) = self.receive(&bytes, None, now);
         if left > 0 {
             bytes.drain(..bytes.len() - left);
             self.rest = bytes;
         }
+        wants_more
     }
 
-    /// Acts on what `input` says, as far as it is not too much for one turn; returns
-    /// how much of it is left.
-    fn receive(&mut self, mut input: &[u8], now: Instant) -> usize {
+    /// Acts on what `input` says, of which the last bytes were `read` now, as far as it
+    /// is not too much for one turn; returns how much of it is left, and whether more is
+    /// wanted.
+    fn receive(
+        &mut self,
+        mut input: &[u8],
+        mut read: Option<usize>,
+        now: Instant,
+    ) -> (usize, bool) {
         let mut head = buffers::head();
         let mut crumbs = Crumbs::default();
+        let mut wants_more = false;
         while self.requests > 0 && self.events > 0 {
-            let event = {
-                let mut state = self.conduit.lock();
-                state.lend();
-                let event = state.core.poll_event(now, &mut input, &mut head);
-                if event.is_none() {
-                    state.tell_curious();
-                }
-                event
+            let mut state = self.conduit.lock();
+            if let Some(read) = read.take() {
+                state.has_read(read, now);
+            }
+            state.lend();
+            let Some(event) = state.core.poll_event(now, &mut input, &mut head) else {
+                state.tell_curious();
+                wants_more = state.core.wants_read();
+                break;
             };
-            let Some(event) = event else { break };
             self.events -= 1;
-            if !crumbs.take(&event) {
-                self.sweep(&mut crumbs, now);
-                self.act(event, &mut head, now);
+            if crumbs.take(&event) {
+                continue;
+            }
+            if let Some((stream, bytes)) = crumbs.0.take() {
+                drop(state);
+                self.conduit.data(stream, &bytes, false, now);
+                state = self.conduit.lock();
+            }
+            match event {
+                Event::Head { stream, end } if self.conduit.is_server() => {
+                    let head = std::mem::replace(&mut head, buffers::head());
+                    let is_wasteful = state.asked(stream, &head, end);
+                    drop(state);
+                    self.serve(stream, head, end, is_wasteful);
+                }
+                Event::Head { .. } | Event::Informational { .. } => {
+                    let head = std::mem::replace(&mut head, buffers::head());
+                    state.heading(&event, head);
+                }
+                Event::Data { stream, bytes, end } => {
+                    let onward = state.arrives(stream, bytes, end, now);
+                    drop(state);
+                    if let Some(onward) = onward {
+                        self.conduit.pass(stream, &onward, bytes, end, now);
+                    }
+                }
+                Event::Pong { payload } => state.trips.answer(payload, now),
+                Event::GoAway { .. } => state.is_leaving = true,
+                Event::Trailers { .. }
+                | Event::Reset { .. }
+                | Event::Sent { .. }
+                | Event::Closed(_) => {
+                    drop(state);
+                    self.act(&event, &mut head);
+                }
             }
         }
-        self.sweep(&mut crumbs, now);
-        buffers::give_back_head(head);
-        input.len()
-    }
-
-    /// What was gathered goes on as one piece.
-    fn sweep(&self, crumbs: &mut Crumbs<'_>, now: Instant) {
         if let Some((stream, bytes)) = crumbs.0.take() {
-            self.data(stream, &bytes, false, now);
+            self.conduit.data(stream, &bytes, false, now);
+            wants_more = self.conduit.lock().core.wants_read();
         }
+        buffers::give_back_head(head);
+        (input.len(), wants_more)
     }
 
-    fn act(&mut self, event: Event<'_>, head: &mut Head, now: Instant) {
-        match event {
-            Event::Head { stream, end } if self.conduit.is_server() => {
-                let head = std::mem::replace(head, buffers::head());
-                self.request(stream, head, end);
-            }
-            Event::Head { .. } | Event::Informational { .. } => {
-                let head = std::mem::replace(head, buffers::head());
-                self.conduit.lock().heading(&event, head);
-            }
-            Event::Data { stream, bytes, end } => self.data(stream, bytes, end, now),
+    /// Acts on what concerns other connections, too.
+    fn act(&self, event: &Event<'_>, head: &mut Head) {
+        match *event {
             Event::Trailers { stream } => {
                 let head = std::mem::replace(head, buffers::head());
-                self.tail(stream, Tail::Trailers(head));
+                self.conduit.tail(stream, Tail::Trailers(head));
             }
             Event::Reset { stream, reason } => {
                 let broken = Broken::Reset(reason);
@@ -254,29 +324,15 @@ where
                 drop(state);
                 partners.tell(broken.code());
             }
-            Event::Sent { stream, bytes } => self.sent(stream, bytes),
-            Event::Pong { payload } => self.conduit.lock().trips.answer(payload, now),
-            Event::GoAway { .. } => self.conduit.lock().is_leaving = true,
+            Event::Sent { stream, bytes } => self.conduit.sent(stream, bytes),
             Event::Closed(fault) => {
                 self.conduit.end(Ended::Fault(fault));
             }
+            _ => {}
         }
     }
 
-    fn request(&mut self, stream: StreamId, head: Head, end: bool) {
-        let slot = Slot {
-            is_held: true,
-            asked_to_connect: head.is_connect(),
-            has_received_all: end,
-            // The end of a tunnel's bytes that there are none of.
-            tail: (end && head.is_connect()).then_some(Tail::Bare),
-            ..Slot::default()
-        };
-        let is_wasteful = {
-            let mut state = self.conduit.lock();
-            state.slots.insert(stream, slot);
-            state.core.is_wasteful()
-        };
+    fn serve(&mut self, stream: StreamId, head: Head, end: bool, is_wasteful: bool) {
         if is_wasteful {
             self.requests = self.requests.min(REQUESTS_OF_WASTERS);
         }
@@ -289,83 +345,12 @@ where
         });
     }
 
-    /// Bytes go straight on if the stream is joined to another, else they wait.
-    fn data(&self, stream: StreamId, bytes: &[u8], end: bool, now: Instant) {
-        let onward = {
-            let mut state = self.conduit.lock();
-            let Some(slot) = state.slot(stream) else {
-                // Nobody wants it.
-                return state.core.consume(now, stream, bytes.len());
-            };
-            slot.has_received_all |= end;
-            slot.carried.received += bytes.len() as u64;
-            if slot.has_waiting() {
-                return slot.take_in(bytes, end);
-            }
-            let Some(onward) = slot.onward.clone() else {
-                return slot.take_in(bytes, end);
-            };
-            slot.has_passed = true;
-            onward
-        };
-        let taken = onward.send(bytes, end);
+    /// Writes what there is to say, as far as the socket takes it.
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Said> {
+        let mut goes_on = false;
+        let mut has_written = false;
         let mut state = self.conduit.lock();
-        let wider = state.consume(stream, taken.bytes - taken.queued, now);
-        if taken.bytes < bytes.len()
-            && let Some(slot) = state.slot(stream)
-        {
-            slot.take_in(&bytes[taken.bytes..], end);
-        } else if end {
-            let partners = state.settle(stream, self.conduit.is_server());
-            drop(state);
-            return partners.tell(Code::Cancel);
-        }
-        drop(state);
-        if wider.is_some() {
-            Place::new(self.conduit.clone(), stream).widen(wider);
-        }
-    }
-
-    /// The end of a body, behind what waits of it.
-    fn tail(&self, stream: StreamId, tail: Tail) {
-        {
-            let mut state = self.conduit.lock();
-            let Some(slot) = state.slot(stream) else {
-                return;
-            };
-            slot.has_received_all = true;
-            slot.tail = Some(tail);
-            slot.wake();
-        }
-        let place = Place::new(self.conduit.clone(), stream);
-        place.pump();
-        let partners = self.conduit.lock().settle(stream, self.conduit.is_server());
-        partners.tell(Code::Cancel);
-    }
-
-    /// There is room again: those who wait for it are told.
-    fn sent(&self, stream: StreamId, bytes: usize) {
-        let source = {
-            let mut state = self.conduit.lock();
-            let Some(slot) = state.slot(stream) else {
-                return;
-            };
-            slot.wake();
-            slot.source.clone()
-        };
-        if let Some(source) = source {
-            source.consume(bytes);
-            source.pump();
-        }
-    }
-
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> io::Result<Poll<()>> {
-        let mut progress = Poll::Pending;
-        while !self.is_deaf {
-            let mut state = self.conduit.lock();
-            if !state.core.wants_write() {
-                break;
-            }
+        while !self.is_deaf && state.core.wants_write() {
             let output = state.core.output(now);
             match Pin::new(&mut self.socket).poll_write(cx, output) {
                 Poll::Pending => break,
@@ -373,85 +358,91 @@ where
                 Poll::Ready(Ok(n)) => {
                     state.core.wrote(n, now);
                     state.written += n as u64;
-                    progress = Poll::Ready(());
-                    if !state.core.wants_write() {
-                        break;
-                    }
+                    has_written = true;
                 }
                 // Perhaps it has said why before it left.
                 Poll::Ready(Err(_)) if state.core.wants_read() => {
                     self.is_deaf = true;
-                    progress = Poll::Ready(());
+                    goes_on = true;
                 }
                 Poll::Ready(Err(error)) => return Err(error),
             }
         }
-        let is_flushed = self.flush(cx)?.is_ready();
-        let (is_to_shut_down, has_event) = {
-            let mut state = self.conduit.lock();
-            if is_flushed && let Some(buffer) = state.core.reclaim() {
-                buffers::give_back_output(buffer);
-            }
-            (state.core.wants_shutdown(), state.core.has_event())
-        };
+        let is_flushed = self.is_deaf
+            || match Pin::new(&mut self.socket).poll_flush(cx) {
+                Poll::Ready(flushed) => flushed.map(|()| true)?,
+                Poll::Pending => false,
+            };
+        if is_flushed && let Some(buffer) = state.core.reclaim() {
+            buffers::give_back_output(buffer);
+        }
+        let is_to_shut_down = state.core.wants_shutdown() && !self.has_shut_down;
+        // What has left may be credited to its source; and what waits for room is
+        // looked at.
+        let is_news = state.core.has_event() || (has_written && !self.rest.is_empty());
+        if !is_to_shut_down && !is_news {
+            return Ok(self.said(&state, goes_on));
+        }
+        drop(state);
         if is_to_shut_down && self.shut_down(cx).is_ready() {
-            progress = Poll::Ready(());
+            goes_on = true;
         }
-        // What has left may be credited to its source; and what waited for room
-        // is looked at.
-        let waits = progress.is_ready() && !self.rest.is_empty();
-        if waits || has_event {
+        if is_news {
             self.look_again(now);
-            progress = Poll::Ready(());
+            goes_on = true;
         }
-        Ok(progress)
+        Ok(self.said(&self.conduit.lock(), goes_on))
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        if self.is_deaf {
-            return Ok(Poll::Ready(()));
+    /// What is to be done after all that was said.
+    fn said(&self, state: &State, goes_on: bool) -> Said {
+        if state.core.is_aborted() {
+            self.socket.break_off();
         }
-        match Pin::new(&mut self.socket).poll_flush(cx) {
-            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Pending => Ok(Poll::Pending),
+        self.conduit.sees(state);
+        let is_cut_off = self.is_deaf && (self.has_read_all || state.slots.is_empty());
+        Said {
+            goes_on,
+            is_over: is_cut_off || state.core.is_over(),
+            wants_read: state.core.wants_read(),
+            deadline: state.core.next_deadline(),
         }
     }
 
-    /// Closes our half, once.
+    /// Closes our half.
     fn shut_down(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.has_shut_down {
-            return Poll::Pending;
-        }
         // A peer that is gone already needs no end.
         let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(cx));
         self.has_shut_down = true;
         Poll::Ready(())
     }
 
-    /// Whether the socket is to be closed, the way it has to be.
-    fn is_over(&self) -> bool {
-        let state = self.conduit.lock();
-        if state.core.is_aborted() {
-            self.socket.break_off();
-        }
-        state.core.is_over() || (self.is_deaf && (self.has_read_all || state.slots.is_empty()))
-    }
-
-    fn set_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(next) = self.conduit.lock().core.next_deadline() else {
+    fn set_alarm(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        deadline: Option<Instant>,
+    ) -> Poll<()> {
+        let Some(next) = deadline else {
             return Poll::Pending;
         };
         if self.alarm_at.is_none_or(|at| next < at) {
             self.alarm_at = Some(next);
+            self.is_alarm_asked = false;
             match &mut self.alarm {
                 Some(alarm) => alarm.as_mut().reset(next.into()),
                 None => self.alarm = Some(Box::pin(sleep_until(next.into()))),
             }
         }
+        // It wakes us: until it is due there is nothing to ask it.
+        let is_due = self.alarm_at.is_some_and(|at| at <= now);
+        if self.is_alarm_asked && !is_due {
+            return Poll::Pending;
+        }
         let Some(alarm) = &mut self.alarm else {
             return Poll::Pending;
         };
+        self.is_alarm_asked = true;
         ready!(alarm.as_mut().poll(cx));
         self.alarm_at = None;
         self.is_late = true;
@@ -469,15 +460,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let this = self.get_mut();
         loop {
-            match this.turn(cx) {
-                Poll::Ready(Ok(())) => break,
-                Poll::Ready(Err(error)) => {
+            let now = now();
+            let deadline = match this.turn(cx, now) {
+                Ok(Turn::Waits(deadline)) => deadline,
+                Ok(Turn::Over) => break,
+                Err(error) => {
                     this.conduit.end(Ended::Io(error.kind()));
                     break;
                 }
-                Poll::Pending => {}
-            }
-            if this.set_alarm(cx).is_pending() {
+            };
+            if this.set_alarm(cx, now, deadline).is_pending() {
                 return Poll::Pending;
             }
         }
@@ -510,20 +502,6 @@ impl<'a> Crumbs<'a> {
 impl<IO, S> Drop for Driver<IO, S> {
     fn drop(&mut self) {
         self.conduit.end(Ended::Dropped);
-    }
-}
-
-impl Slot {
-    /// Keeps what came for whoever holds the stream.
-    fn take_in(&mut self, bytes: &[u8], end: bool) {
-        if self.data.capacity() == 0 && !bytes.is_empty() {
-            self.data = buffers::output();
-        }
-        self.data.extend_from_slice(bytes);
-        if end {
-            self.tail = Some(Tail::Bare);
-        }
-        self.wake();
     }
 }
 

@@ -30,6 +30,7 @@ mod driver;
 pub mod exchange;
 mod growth;
 mod join;
+mod passing;
 pub mod ping;
 mod protocols;
 mod slot;

@@ -73,6 +73,7 @@ impl Asked {
     /// [`Unanswered`] if the connection takes none, or not this one.
     pub fn on(connection: &Conduit, head: &Head, body: Body) -> Result<Self, Unanswered> {
         let is_connect = head.is_connect();
+        let is_for_tunnel = head.asks_for_tunnel();
         let Ok(exchange) = connection.open(head, body.is_over() && !is_connect) else {
             return Err(Unanswered {
                 why: Broken::GivenUp,
@@ -82,12 +83,12 @@ impl Asked {
         let exchange = Arc::new(exchange);
         let outgoing = match body {
             Body::Whole(bytes) if is_connect => Outgoing::first(&exchange, bytes),
-            body => Outgoing::start(&exchange, body),
+            body => Outgoing::start(&exchange, body, is_for_tunnel),
         };
         Ok(Self {
             exchange,
             outgoing,
-            is_for_tunnel: head.asks_for_tunnel(),
+            is_for_tunnel,
             is_for_head: head.method() == b"HEAD",
             client: None,
         })
@@ -161,14 +162,17 @@ impl Outgoing {
         Self::Whole(bytes)
     }
 
-    fn start(exchange: &Arc<Exchange>, body: Body) -> Self {
+    fn start(exchange: &Arc<Exchange>, body: Body, is_for_tunnel: bool) -> Self {
         match body {
             Body::Whole(bytes) => {
                 send_first(exchange, &bytes, true);
                 Self::Whole(bytes)
             }
             Body::Incoming(incoming) => {
-                incoming.exchange.join(exchange, without_ours);
+                // Of one that is over nothing is left to go, unless it asks for a tunnel.
+                if !incoming.is_over || is_for_tunnel {
+                    incoming.exchange.join(exchange, without_ours);
+                }
                 Self::Joined(incoming)
             }
             // There is no such request.
