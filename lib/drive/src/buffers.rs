@@ -14,7 +14,10 @@ pub(crate) const READ: usize = SEALED - 4 * (9 + 22);
 /// Larger buffers would come from another part of the allocator, which is dear.
 pub(crate) const SEALED: usize = 64 * 1024;
 /// Buffers of each kind that wait for their next use.
-const KEPT: usize = 64;
+const KEPT: usize = 128;
+/// Room of a new buffer for output: an answer with a small body, which would else be
+/// moved again and again while it grows.
+const FEW_BYTES: usize = 2 * 1024;
 /// What all buffers of bytes that wait have room for together; a larger one goes back
 /// to the allocator.
 const KEPT_BYTES: usize = 512 * 1024;
@@ -45,10 +48,11 @@ pub(crate) fn give_back_reading(buffer: Vec<u8>) {
 /// An empty buffer, with room from its last use.
 pub(crate) fn output() -> Vec<u8> {
     POOL.with_borrow_mut(|pool| {
-        let buffer = pool.output.pop().unwrap_or_default();
+        let buffer = pool.output.pop()?;
         pool.output_bytes -= buffer.capacity();
-        buffer
+        Some(buffer)
     })
+    .unwrap_or_else(|| Vec::with_capacity(FEW_BYTES))
 }
 
 /// Takes back a buffer of bytes.

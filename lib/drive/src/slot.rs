@@ -69,7 +69,7 @@ impl Slots {
 }
 
 /// An empty table keeps room for so many streams.
-const KEPT: usize = 4;
+const KEPT: usize = 32;
 
 /// One stream.
 #[derive(Default)]

@@ -16,8 +16,13 @@ mod tunnel;
 use self::name::NameId;
 
 /// A request, an answer, or trailers (fields alone).
+///
+/// It is handed on from one to the next, and is one pointer for that.
 #[derive(Clone, Debug, Default)]
-pub struct Head {
+pub struct Head(Box<Parts>);
+
+#[derive(Clone, Debug, Default)]
+struct Parts {
     arena: Vec<u8>,
     fields: Vec<Field>,
     method: Option<Span>,
@@ -97,7 +102,7 @@ pub(crate) struct FieldRef<'a> {
 const KEPT: usize = 16 * 1024;
 
 impl Head {
-    /// An empty head, which has allocated nothing.
+    /// An empty head.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -133,35 +138,35 @@ impl Head {
     /// Empties the head for the next message.
     pub fn clear(&mut self) {
         let (mut arena, mut fields) = (
-            std::mem::take(&mut self.arena),
-            std::mem::take(&mut self.fields),
+            std::mem::take(&mut self.0.arena),
+            std::mem::take(&mut self.0.fields),
         );
         arena.clear();
         arena.shrink_to(KEPT);
         fields.clear();
-        *self = Self {
+        *self.0 = Parts {
             arena,
             fields,
-            ..Self::default()
+            ..Parts::default()
         };
     }
 
     /// The method; empty if this is no request.
     #[must_use]
     pub fn method(&self) -> &[u8] {
-        self.method.map_or(&[], |span| self.bytes(span))
+        self.0.method.map_or(&[], |span| self.bytes(span))
     }
 
     /// The status; none if this is no answer.
     #[must_use]
     pub const fn status(&self) -> Option<u16> {
-        self.status
+        self.0.status
     }
 
     /// The scheme of the request's target: `http` unless it said otherwise.
     #[must_use]
     pub fn scheme(&self) -> Option<&[u8]> {
-        self.scheme.map(|span| self.bytes(span))
+        self.0.scheme.map(|span| self.bytes(span))
     }
 
     /// Whom the request is for: HTTP/2's `:authority`, the host of a target in
@@ -169,39 +174,39 @@ impl Head {
     /// as HTTP/1.0 allows.
     #[must_use]
     pub fn authority(&self) -> Option<&[u8]> {
-        self.authority.map(|span| self.bytes(span))
+        self.0.authority.map(|span| self.bytes(span))
     }
 
     /// Path and query, or `*`; empty for a plain CONNECT.
     #[must_use]
     pub fn path(&self) -> &[u8] {
-        self.path.map_or(&[], |span| self.bytes(span))
+        self.0.path.map_or(&[], |span| self.bytes(span))
     }
 
     /// What an extended CONNECT asks for (RFC 8441 §4).
     #[must_use]
     pub fn protocol(&self) -> Option<&[u8]> {
-        self.protocol.map(|span| self.bytes(span))
+        self.0.protocol.map(|span| self.bytes(span))
     }
 
     /// What an HTTP/1 connection is to be turned into: the value of `Upgrade`
     /// if `Connection` names it (RFC 9110 §7.8). Never `h2c` alone.
     #[must_use]
     pub fn upgrade(&self) -> Option<&[u8]> {
-        self.upgrade.map(|span| self.bytes(span))
+        self.0.upgrade.map(|span| self.bytes(span))
     }
 
     /// The body's length as declared.
     #[must_use]
     pub const fn content_length(&self) -> Option<u64> {
-        self.content_length
+        self.0.content_length
     }
 
     /// Whether the sender waits for a 100 before it sends the body
     /// (RFC 9110 §10.1.1).
     #[must_use]
     pub const fn expects_continue(&self) -> bool {
-        self.expects_continue
+        self.0.expects_continue
     }
 
     /// Whether this asks for a byte stream to somewhere, plain or extended.
@@ -213,7 +218,7 @@ impl Head {
     /// Whether this is a 1xx other than 101, which ends the exchange's HTTP.
     #[must_use]
     pub fn is_informational(&self) -> bool {
-        matches!(self.status, Some(100 | 102..=199))
+        matches!(self.0.status, Some(100 | 102..=199))
     }
 
     /// All fields in their order: name in lower case, and value.
@@ -249,13 +254,13 @@ impl Head {
     /// How many fields there are.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.fields.len()
+        self.0.fields.len()
     }
 
     /// Whether there are no fields.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.fields.is_empty()
+        self.0.fields.is_empty()
     }
 
     /// Adds a field behind the others. `name` is in lower case.
@@ -277,9 +282,9 @@ impl Head {
 
     /// Removes all fields but the first `len`.
     pub fn truncate(&mut self, len: usize) {
-        let gone = self.fields.get(len..).unwrap_or_default();
+        let gone = self.0.fields.get(len..).unwrap_or_default();
         let interpreted = gone.iter().any(|field| field.id.is_interpreted());
-        self.fields.truncate(len);
+        self.0.fields.truncate(len);
         if interpreted {
             self.interpret_again();
         }
@@ -288,16 +293,16 @@ impl Head {
     /// Removes all fields called `name`, in lower case; says whether there was
     /// one.
     pub fn remove(&mut self, name: &[u8]) -> bool {
-        let before = self.fields.len();
+        let before = self.0.fields.len();
         self.retain(|found, _| found != name);
-        self.fields.len() != before
+        self.0.fields.len() != before
     }
 
     /// Removes the fields for which `keep` says no.
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &[u8]) -> bool) {
-        let arena = &self.arena;
+        let arena = &self.0.arena;
         let mut interpreted = false;
-        self.fields.retain(|field| {
+        self.0.fields.retain(|field| {
             let kept = keep(field.name(arena), field.value(arena));
             interpreted |= !kept && field.id.is_interpreted();
             kept
@@ -313,7 +318,7 @@ impl Head {
         if !syntax::is_token(method) {
             return Err(Invalid::Method);
         }
-        self.method = Some(self.append(method)?);
+        self.0.method = Some(self.append(method)?);
         Ok(())
     }
 
@@ -323,7 +328,7 @@ impl Head {
         if path != b"*" && !syntax::is_path(path) {
             return Err(Invalid::Path);
         }
-        self.path = Some(self.append(path)?);
+        self.0.path = Some(self.append(path)?);
         Ok(())
     }
 
@@ -333,7 +338,7 @@ impl Head {
         if !syntax::is_authority(authority) {
             return Err(Invalid::Authority);
         }
-        self.authority = Some(self.append(authority)?);
+        self.0.authority = Some(self.append(authority)?);
         Ok(())
     }
 
@@ -343,7 +348,7 @@ impl Head {
         if !syntax::is_scheme(scheme) {
             return Err(Invalid::Scheme);
         }
-        self.scheme = Some(self.append(scheme)?);
+        self.0.scheme = Some(self.append(scheme)?);
         Ok(())
     }
 
@@ -352,7 +357,7 @@ impl Head {
     /// # Errors
     /// Not a token.
     pub fn set_protocol(&mut self, protocol: Option<&[u8]>) -> Result<(), Invalid> {
-        self.protocol = match protocol {
+        self.0.protocol = match protocol {
             Some(protocol) if syntax::is_token(protocol) => Some(self.append(protocol)?),
             Some(_) => return Err(Invalid::Value),
             None => None,
@@ -365,7 +370,7 @@ impl Head {
     /// # Errors
     /// Not a field's value.
     pub fn set_upgrade(&mut self, upgrade: Option<&[u8]>) -> Result<(), Invalid> {
-        self.upgrade = match upgrade {
+        self.0.upgrade = match upgrade {
             Some(value) if !value.is_empty() && syntax::is_value(value) => {
                 Some(self.append(value)?)
             }
@@ -381,7 +386,7 @@ impl Head {
         if !(100..=599).contains(&status) {
             return Err(Invalid::Status);
         }
-        self.status = Some(status);
+        self.0.status = Some(status);
         Ok(())
     }
 
@@ -389,7 +394,7 @@ impl Head {
     /// bytes for each field (RFC 9113 §6.5.2).
     #[must_use]
     pub fn weight(&self) -> usize {
-        let fields = self.fields.iter().map(|field| {
+        let fields = self.0.fields.iter().map(|field| {
             let bytes = field.name_len.saturating_add(field.value_len);
             bytes as usize + 32
         });

@@ -1,6 +1,10 @@
 //! How the cores fill a head: bytes first, then what they are.
 
-use super::{Field, FieldRef, Head, Invalid, KEPT, Span, name::NameId, syntax::number};
+use super::{
+    Field, FieldRef, Head, Invalid, KEPT, Span,
+    name::NameId,
+    syntax::{lower, number},
+};
 
 /// What a head has room for at least, once it is filled from the wire.
 const FEW_BYTES: usize = 512;
@@ -8,9 +12,9 @@ const FEW_FIELDS: usize = 16;
 
 impl Head {
     pub(crate) fn field_refs(&self) -> impl Iterator<Item = FieldRef<'_>> {
-        self.fields.iter().map(|field| FieldRef {
-            name: field.name(&self.arena),
-            value: field.value(&self.arena),
+        self.0.fields.iter().map(|field| FieldRef {
+            name: field.name(&self.0.arena),
+            value: field.value(&self.0.arena),
             id: field.id,
             never_indexed: field.never_indexed,
         })
@@ -18,41 +22,42 @@ impl Head {
 
     pub(crate) fn bytes(&self, span: Span) -> &[u8] {
         let (start, len) = (span.start as usize, span.len as usize);
-        self.arena.get(start..start + len).unwrap_or_default()
+        self.0.arena.get(start..start + len).unwrap_or_default()
     }
 
     /// Makes room for the fields of a message that is so long on the wire: one that grew
     /// with each of them would be moved again and again.
     pub(crate) fn make_room(&mut self, bytes: usize) {
-        self.arena
+        self.0
+            .arena
             .reserve((bytes + bytes / 2).clamp(FEW_BYTES, KEPT));
-        self.fields.reserve(FEW_FIELDS);
+        self.0.fields.reserve(FEW_FIELDS);
     }
 
     /// Adds bytes to the arena.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<Span, Invalid> {
         let start = self.mark()?;
-        self.arena.extend_from_slice(bytes);
+        self.0.arena.extend_from_slice(bytes);
         self.since(start)
     }
 
     /// Adds bytes in lower case.
     pub(crate) fn append_lower(&mut self, bytes: &[u8]) -> Result<Span, Invalid> {
         let start = self.mark()?;
-        self.arena.extend_from_slice(bytes);
-        let added = self.arena.get_mut(start as usize..);
-        added.unwrap_or_default().make_ascii_lowercase();
+        self.0.arena.extend_from_slice(bytes);
+        let added = self.0.arena.get_mut(start as usize..);
+        lower(added.unwrap_or_default());
         self.since(start)
     }
 
     /// The arena's end, where a decoder may write what [`since`](Self::since)
     /// then makes a span of.
     pub(crate) fn mark(&self) -> Result<u32, Invalid> {
-        u32::try_from(self.arena.len()).map_err(|_| Invalid::Size)
+        u32::try_from(self.0.arena.len()).map_err(|_| Invalid::Size)
     }
 
     pub(crate) const fn arena_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.arena
+        &mut self.0.arena
     }
 
     pub(crate) fn since(&self, start: u32) -> Result<Span, Invalid> {
@@ -73,7 +78,7 @@ impl Head {
         if id.is_connection_specific() {
             return Err(Invalid::ConnectionSpecific);
         }
-        if id == NameId::HOST && self.status.is_none() {
+        if id == NameId::HOST && self.0.status.is_none() {
             return Err(Invalid::Authority);
         }
         if id == NameId::TE && !self.bytes(value).eq_ignore_ascii_case(b"trailers") {
@@ -82,7 +87,7 @@ impl Head {
         if id.is_interpreted() {
             self.interpret(id, value)?;
         }
-        self.fields.push(Field {
+        self.0.fields.push(Field {
             start: name.start,
             name_len: name.len,
             value_len: value.len,
@@ -93,44 +98,44 @@ impl Head {
     }
 
     pub(crate) const fn set_method_span(&mut self, span: Span) {
-        self.method = Some(span);
+        self.0.method = Some(span);
     }
 
     pub(crate) const fn set_path_span(&mut self, span: Span) {
-        self.path = Some(span);
+        self.0.path = Some(span);
     }
 
     pub(crate) const fn set_authority_span(&mut self, span: Span) {
-        self.authority = Some(span);
+        self.0.authority = Some(span);
     }
 
     pub(crate) const fn set_scheme_span(&mut self, span: Span) {
-        self.scheme = Some(span);
+        self.0.scheme = Some(span);
     }
 
     pub(crate) const fn set_protocol_span(&mut self, span: Span) {
-        self.protocol = Some(span);
+        self.0.protocol = Some(span);
     }
 
     fn interpret(&mut self, id: NameId, value: Span) -> Result<(), Invalid> {
         if id == NameId::CONTENT_LENGTH {
-            if self.content_length.is_some() {
+            if self.0.content_length.is_some() {
                 return Err(Invalid::ContentLength);
             }
             let length = number(self.bytes(value)).ok_or(Invalid::ContentLength)?;
-            self.content_length = Some(length);
+            self.0.content_length = Some(length);
         }
         if id == NameId::EXPECT {
-            self.expects_continue |= self.bytes(value).eq_ignore_ascii_case(b"100-continue");
+            self.0.expects_continue |= self.bytes(value).eq_ignore_ascii_case(b"100-continue");
         }
         Ok(())
     }
 
     pub(super) fn interpret_again(&mut self) {
-        self.content_length = None;
-        self.expects_continue = false;
-        for index in 0..self.fields.len() {
-            let field = self.fields[index];
+        self.0.content_length = None;
+        self.0.expects_continue = false;
+        for index in 0..self.0.fields.len() {
+            let field = self.0.fields[index];
             let value = Span {
                 start: field.start.saturating_add(field.name_len),
                 len: field.value_len,

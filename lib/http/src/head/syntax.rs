@@ -88,6 +88,29 @@ const fn controls(word: u64) -> u64 {
     (below_space | is_delete) & HIGH
 }
 
+/// Makes `bytes` lower case, eight at a time for the same reason.
+pub(crate) fn lower(bytes: &mut [u8]) {
+    if bytes.len() < 8 {
+        return bytes.make_ascii_lowercase();
+    }
+    let each = |word: &mut [u8; 8]| *word = lowered(u64::from_ne_bytes(*word)).to_ne_bytes();
+    let (words, _) = bytes.as_chunks_mut();
+    words.iter_mut().for_each(each);
+    // What is lower case already stays so.
+    bytes.last_chunk_mut().into_iter().for_each(each);
+}
+
+/// The same of eight bytes: no sum carries over into the next byte.
+const fn lowered(word: u64) -> u64 {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = EACH * 0x80;
+    let low = word & !HIGH;
+    let from_a = low + EACH * (0x80 - b'A' as u64);
+    let beyond_z = low + EACH * (0x7f - b'Z' as u64);
+    let is_upper = from_a & !beyond_z & !word & HIGH;
+    word | (is_upper >> 2)
+}
+
 /// `host` or `host:port`, without user information (RFC 9110 §4.2.4).
 pub(crate) fn is_authority(bytes: &[u8]) -> bool {
     let (host, rest) = if bytes.first() == Some(&b'[') {
@@ -180,6 +203,23 @@ pub(crate) fn trim(value: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_byte_is_made_lower_case_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            for length in 0..=17 {
+                for at in 0..length {
+                    for around in [b'Z', 0xff] {
+                        let mut bytes = vec![around; length];
+                        bytes[at] = byte;
+                        let expected = bytes.to_ascii_lowercase();
+                        lower(&mut bytes);
+                        assert_eq!(bytes, expected);
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn h4_authorities() {

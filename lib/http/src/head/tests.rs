@@ -40,10 +40,10 @@ fn what_was_added_can_be_taken_off_again() {
 #[test]
 fn a_cleared_head_is_empty_and_keeps_its_arena() {
     let mut head = head();
-    let room = head.arena.capacity();
+    let room = head.0.arena.capacity();
     head.clear();
     assert!(head.is_empty() && head.method().is_empty() && head.path().is_empty());
-    assert_eq!(head.arena.capacity(), room);
+    assert_eq!(head.0.arena.capacity(), room);
 }
 
 #[test]

@@ -12,7 +12,7 @@ impl Head {
     /// a CONNECT, plain or extended, or an upgrade.
     #[must_use]
     pub fn asks_for_tunnel(&self) -> bool {
-        self.upgrade.is_some() || self.is_connect()
+        self.0.upgrade.is_some() || self.is_connect()
     }
 
     /// Makes a request to upgrade an extended CONNECT. Others stay as they are.
@@ -20,7 +20,7 @@ impl Head {
     /// # Errors
     /// More than one protocol is offered, or it is not a token.
     pub fn upgrade_to_connect(&mut self) -> Result<(), Invalid> {
-        if let Some(protocol) = self.upgrade.take() {
+        if let Some(protocol) = self.0.upgrade.take() {
             let protocol = self.bytes(protocol).to_vec();
             self.set_protocol(Some(&protocol))?;
             self.set_method(b"CONNECT")?;
@@ -33,8 +33,8 @@ impl Head {
     /// # Errors
     /// [`Invalid::Size`].
     pub fn connect_to_upgrade(&mut self) -> Result<(), Invalid> {
-        if let Some(protocol) = self.protocol.take() {
-            self.upgrade = Some(protocol);
+        if let Some(protocol) = self.0.protocol.take() {
+            self.0.upgrade = Some(protocol);
             self.set_method(b"GET")?;
         }
         Ok(())
@@ -45,8 +45,8 @@ impl Head {
     /// # Errors
     /// None: 200 is a status.
     pub fn switched_to_ok(&mut self) -> Result<(), Invalid> {
-        if self.status == Some(101) {
-            self.upgrade = None;
+        if self.0.status == Some(101) {
+            self.0.upgrade = None;
             self.set_status(200)?;
         }
         Ok(())
@@ -58,7 +58,7 @@ impl Head {
     /// # Errors
     /// `protocol` is not a value.
     pub fn ok_to_switched(&mut self, protocol: &[u8]) -> Result<(), Invalid> {
-        if matches!(self.status, Some(200..=299)) {
+        if matches!(self.0.status, Some(200..=299)) {
             self.set_upgrade(Some(protocol))?;
             self.set_status(101)?;
         }
