@@ -12,8 +12,8 @@ fn endpoint(port: u16) -> Arc<EndpointState> {
     Arc::new(EndpointState::new(endpoint))
 }
 
-/// Port 99 stands for the whole export.
-const WHOLE: u16 = 99;
+/// The port that stands for the whole export: no endpoint of these tests has it.
+const WHOLE: u16 = 9999;
 
 /// Endpoints 1 to `count` and what stands for them.
 fn balancer(count: u16, is_stale: bool) -> Balancer {
