@@ -418,11 +418,7 @@ impl Conduit {
 impl State {
     /// Lends the core a buffer for output, if it has none.
     pub(crate) fn lend(&mut self) {
-        if !self.core.wants_write()
-            && let Some(unused) = self.core.lend(buffers::output())
-        {
-            buffers::give_back_output(unused);
-        }
+        self.core.lend(buffers::output);
     }
 
     /// The driver looks at everything now; `cx` is to be told of what comes then.

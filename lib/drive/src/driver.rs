@@ -180,7 +180,7 @@ where
                     break Ok(());
                 }
                 Poll::Ready(Ok(read)) => {
-                    (bytes, wants_read) = (bytes + read.bytes, read.wants_more)
+                    (bytes, wants_read) = (bytes + read.bytes, read.wants_more);
                 }
                 Poll::Ready(Err(error)) => break Err(error),
             }

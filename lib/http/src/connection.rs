@@ -151,10 +151,10 @@ impl Connection {
         either!(&mut self.0, it => it.wrote(n, now));
     }
 
-    /// Gives a buffer for output, if the connection has none; else it comes
-    /// back. Without one the connection allocates its own.
-    pub fn lend(&mut self, buffer: Vec<u8>) -> Option<Vec<u8>> {
-        either!(&mut self.0, it => it.lend(buffer))
+    /// Gives the buffer `lent` for output, if the connection has none. Without
+    /// one it allocates its own.
+    pub fn lend(&mut self, lent: impl FnOnce() -> Vec<u8>) {
+        either!(&mut self.0, it => it.lend(lent));
     }
 
     /// Takes the buffer for output back, if it is empty.

@@ -315,8 +315,8 @@ impl Connection {
         self.blocked = false;
     }
 
-    pub(crate) fn lend(&mut self, buffer: Vec<u8>) -> Option<Vec<u8>> {
-        self.output.lend(buffer)
+    pub(crate) fn lend(&mut self, lent: impl FnOnce() -> Vec<u8>) {
+        self.output.lend(lent);
     }
 
     pub(crate) fn reclaim(&mut self) -> Option<Vec<u8>> {

@@ -64,13 +64,11 @@ impl Output {
     }
 
     /// Gives a buffer to fill, if there is none.
-    pub(crate) fn lend(&mut self, mut buffer: Vec<u8>) -> Option<Vec<u8>> {
-        if self.bytes.capacity() > 0 {
-            return Some(buffer);
+    pub(crate) fn lend(&mut self, lent: impl FnOnce() -> Vec<u8>) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = lent();
+            self.bytes.clear();
         }
-        buffer.clear();
-        self.bytes = buffer;
-        None
     }
 
     /// Takes the buffer back, if it is empty.

@@ -46,7 +46,7 @@ impl Head {
         let start = self.mark()?;
         self.0.arena.extend_from_slice(bytes);
         let added = self.0.arena.get_mut(start as usize..);
-        lower(added.unwrap_or_default());
+        lower(bytes, added.unwrap_or_default());
         self.since(start)
     }
 

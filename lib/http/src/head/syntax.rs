@@ -88,19 +88,29 @@ const fn controls(word: u64) -> u64 {
     (below_space | is_delete) & HIGH
 }
 
-/// Makes `bytes` lower case, eight at a time for the same reason.
-pub(crate) fn lower(bytes: &mut [u8]) {
-    if bytes.len() < 8 {
-        return bytes.make_ascii_lowercase();
+/// Writes `from` in lower case to `to`, which is as long, eight bytes at a time for the
+/// same reason. (What was just written is better not read again: words that lie across
+/// those that were written have to wait for them.)
+pub(crate) fn lower(from: &[u8], to: &mut [u8]) {
+    for (word, lowered) in from.as_chunks().0.iter().zip(to.as_chunks_mut().0) {
+        *lowered = lower_word(*word);
     }
-    let each = |word: &mut [u8; 8]| *word = lowered(u64::from_ne_bytes(*word)).to_ne_bytes();
-    let (words, _) = bytes.as_chunks_mut();
-    words.iter_mut().for_each(each);
-    // What is lower case already stays so.
-    bytes.last_chunk_mut().into_iter().for_each(each);
+    // The last word may begin with some of the one before it.
+    match (from.last_chunk(), to.last_chunk_mut()) {
+        (Some(word), Some(lowered)) => *lowered = lower_word(*word),
+        _ => {
+            for (byte, lowered) in from.iter().zip(to) {
+                *lowered = byte.to_ascii_lowercase();
+            }
+        }
+    }
 }
 
-/// The same of eight bytes: no sum carries over into the next byte.
+const fn lower_word(word: [u8; 8]) -> [u8; 8] {
+    lowered(u64::from_ne_bytes(word)).to_ne_bytes()
+}
+
+/// No sum carries over into the next byte.
 const fn lowered(word: u64) -> u64 {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
     const HIGH: u64 = EACH * 0x80;
@@ -212,9 +222,9 @@ mod tests {
                     for around in [b'Z', 0xff] {
                         let mut bytes = vec![around; length];
                         bytes[at] = byte;
-                        let expected = bytes.to_ascii_lowercase();
-                        lower(&mut bytes);
-                        assert_eq!(bytes, expected);
+                        let mut lowered = vec![0; length];
+                        lower(&bytes, &mut lowered);
+                        assert_eq!(lowered, bytes.to_ascii_lowercase());
                     }
                 }
             }
