@@ -379,7 +379,8 @@ where
         let is_to_shut_down = state.core.wants_shutdown() && !self.has_shut_down;
         // What has left may be credited to its source; and what waits for room is
         // looked at.
-        let is_news = state.core.has_event() || (has_written && !self.rest.is_empty());
+        let has_moved = has_written || goes_on;
+        let is_news = state.core.has_event() || (has_moved && !self.rest.is_empty());
         if !is_to_shut_down && !is_news {
             return Ok(self.said(&state, goes_on));
         }
