@@ -1,7 +1,9 @@
 //! What breaks off, and who is told.
 
 use std::{
+    future::Future as _,
     sync::atomic::{AtomicUsize, Ordering},
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -179,6 +181,23 @@ async fn h17_a_client_that_says_nothing_is_let_go_on_its_deadline() {
     drop(client);
     let ended = soon(life).await.unwrap();
     assert_eq!(ended.as_str(), "head_timeout");
+}
+
+#[tokio::test]
+async fn h17_a_deadline_wakes_whoever_drives_the_connection_now() {
+    let limits = Limits {
+        head_time: Duration::from_millis(50),
+        linger_time: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let (socket, mut client) = tokio::io::duplex(1000);
+    client.write_all(b"GET / HT").await.unwrap();
+    let never = |_| unreachable!("there is no request");
+    let (_, life) = conduit::serve(socket, Version::Http1, limits.into(), never);
+    let mut life = Box::pin(life);
+    let mut another = Context::from_waker(Waker::noop());
+    assert!(life.as_mut().poll(&mut another).is_pending());
+    assert_eq!(soon(life).await.as_str(), "head_timeout");
 }
 
 #[tokio::test]
