@@ -82,10 +82,7 @@ pub(crate) fn decide(
 /// takes a while to reach us through mesh-control, and the peer goes on for as
 /// long at the place that the edit gave up.
 fn is_of_the_spec(by: &model::Link, link: &Link) -> bool {
-    let spec = link.effective_spec();
-    let roots = parse_bundle(&spec.bundle).or_else(|_| parse_bundle(&link.spec.bundle));
-    let now = spec.to_model(&link.name_any(), roots.unwrap_or_default());
-    now.is_ok_and(|now| now == *by)
+    link.to_model(parse_bundle).is_ok_and(|now| now == *by)
 }
 
 /// What to do about the mirrors.

@@ -394,14 +394,7 @@ fn links(
     };
     for object in sorted {
         let name = object.name_any();
-        let spec = object.effective_spec();
-        let bundle = mesh_tls::parse_bundle(&spec.bundle).or_else(|_| {
-            // What the feed said cannot be read: what the owner wrote counts.
-            mesh_tls::parse_bundle(&object.spec.bundle)
-        });
-        let bundle = bundle.map_err(|e| e.to_string());
-        let link = bundle.and_then(|roots| spec.to_model(&name, roots).map_err(|e| e.to_string()));
-        match link {
+        match object.to_model(mesh_tls::parse_bundle) {
             Ok(link) => {
                 let clashes = link.trust_domain == *trust_domain
                     || links.links.iter().any(|other| {

@@ -181,6 +181,24 @@ impl Link {
     pub fn effective_spec(&self) -> LinkSpec {
         effective(&self.spec, self.status.as_ref())
     }
+
+    /// The link as the data plane is to know it now: mesh-control tells it so, and
+    /// mesh-mirror knows by it whether it has been told. `parse` reads a bundle.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn to_model<E: std::fmt::Display>(
+        &self,
+        parse: impl Fn(&str) -> Result<Vec<Vec<u8>>, E>,
+    ) -> Result<model::Link, String> {
+        let name = self.metadata.name.as_deref().unwrap_or_default();
+        let spec = self.effective_spec();
+        // What the feed said may not be readable: what the owner wrote counts then.
+        let roots = parse(&spec.bundle).or_else(|_| parse(&self.spec.bundle));
+        let roots = roots.map_err(|error| error.to_string())?;
+        spec.to_model(name, roots)
+            .map_err(|error| error.to_string())
+    }
 }
 
 /// `spec` with the bundle and the gateway's addresses of `status`, if that
@@ -425,5 +443,30 @@ mod tests {
         assert_eq!(effective(&spec(), Some(&nothing)), spec());
         nothing.bundle = Some(String::new());
         assert_eq!(effective(&spec(), Some(&nothing)), spec());
+    }
+
+    #[test]
+    fn roots_that_a_feed_garbled_leave_those_of_the_owner() {
+        let read = |bundle: &str| match bundle {
+            "garbled" => Err("not a bundle"),
+            bundle => Ok(vec![bundle.as_bytes().to_vec()]),
+        };
+        let mut link = Link::new("east", spec());
+        link.spec.bundle = "owner".into();
+        link.status = Some(LinkStatus {
+            observed_spec: Some(link.spec.fingerprint()),
+            ..seen()
+        });
+        for (said, roots) in [("peer", "peer"), ("garbled", "owner")] {
+            link.status.as_mut().unwrap().bundle = Some(said.into());
+            let model = link.to_model(read).unwrap();
+            assert_eq!(model.roots, [roots.as_bytes()]);
+            assert_eq!(
+                (&*model.name, &*model.gateway.hosts[0]),
+                ("east", "10.99.2.101")
+            );
+        }
+        link.spec.bundle = "garbled".into();
+        assert_eq!(link.to_model(read).unwrap_err(), "not a bundle");
     }
 }

@@ -188,6 +188,6 @@ mod tests {
             slots.remove(*stream);
         }
         assert!(slots.is_empty() && slots.known.capacity() <= KEPT);
-        assert!(size_of::<Slot>() <= 560, "{}", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 240, "{}", size_of::<Slot>());
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn link(uid: &str) -> Link {
     let spec = LinkSpec {
         cluster: "east".into(),
         trust_domain: "east".into(),
-        bundle: String::new(),
+        bundle: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into(),
         gateway: LinkGateway {
             addresses: vec!["192.0.2.1".into()],
             port: 4143,
@@ -56,8 +56,7 @@ fn export(name: &str) -> Export {
 
 /// As mesh-control gives `link`.
 fn given(link: &Link) -> Arc<model::Link> {
-    let model = link.effective_spec().to_model("link-1", Vec::new());
-    Arc::new(model.unwrap())
+    Arc::new(link.to_model(parse_bundle).unwrap())
 }
 
 fn feed(cluster_uid: &str, services: &[&str], at: Instant) -> Feed {
@@ -387,10 +386,11 @@ fn an_introduction_by_way_of_what_an_edit_gave_up_does_not_count() {
     let mut memory = Memory::default();
     let before = link("link-1");
     assert!(observed(&mut memory, &before, &introducing("east-uid", &before)).is_some());
-    let edits: [fn(&mut LinkSpec); 3] = [
+    let edits: [fn(&mut LinkSpec); 4] = [
         |spec| spec.gateway.addresses = vec!["192.0.2.77".into()],
         |spec| spec.gateway.port = 4144,
         |spec| spec.gateway.server_name = "door.east.mesh".into(),
+        |spec| spec.bundle = spec.bundle.replace("AAAA", "BBBB"),
     ];
     for (index, edit) in edits.into_iter().enumerate() {
         let mut after = before.clone();

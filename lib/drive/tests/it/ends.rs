@@ -160,19 +160,23 @@ async fn a_connection_that_takes_nothing_new_ends_what_it_has() {
     }
 }
 
-#[tokio::test]
-async fn h17_a_client_that_says_nothing_is_let_go_on_its_deadline() {
-    let limits = Limits {
+/// A server's limits that wait for nobody.
+fn impatient() -> Limits {
+    Limits {
         head_time: Duration::from_millis(50),
         linger_time: Duration::from_millis(50),
         ..Limits::default()
-    };
+    }
+}
+
+#[tokio::test]
+async fn h17_a_client_that_says_nothing_is_let_go_on_its_deadline() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut client = TcpStream::connect(address).await.unwrap();
     let (socket, _) = listener.accept().await.unwrap();
     let never = |_| unreachable!("there is no request");
-    let (_, life) = conduit::serve(socket, Version::Http1, limits.into(), never);
+    let (_, life) = conduit::serve(socket, Version::Http1, impatient().into(), never);
     let life = tokio::spawn(life);
     client.write_all(b"GET / HT").await.unwrap();
     let mut said = String::new();
@@ -185,15 +189,10 @@ async fn h17_a_client_that_says_nothing_is_let_go_on_its_deadline() {
 
 #[tokio::test]
 async fn h17_a_deadline_wakes_whoever_drives_the_connection_now() {
-    let limits = Limits {
-        head_time: Duration::from_millis(50),
-        linger_time: Duration::from_millis(50),
-        ..Limits::default()
-    };
     let (socket, mut client) = tokio::io::duplex(1000);
     client.write_all(b"GET / HT").await.unwrap();
     let never = |_| unreachable!("there is no request");
-    let (_, life) = conduit::serve(socket, Version::Http1, limits.into(), never);
+    let (_, life) = conduit::serve(socket, Version::Http1, impatient().into(), never);
     let mut life = Box::pin(life);
     let mut another = Context::from_waker(Waker::noop());
     assert!(life.as_mut().poll(&mut another).is_pending());
