@@ -40,7 +40,7 @@ pub enum Limit {
     StreamBytes,
     /// What may wait for the readers of one connection's streams.
     ConnectionBytes,
-    /// What all windows of the process have beyond their first size.
+    /// What all windows and buffers of the process have beyond their first size.
     ProcessBytes,
     /// From a head's first byte to its last.
     HeaderTime,

@@ -11,8 +11,13 @@ use mesh_http::head::Head;
 /// How much is read at one time, behind what is left from before: what makes 64 KiB
 /// on an HTTP/2 connection, in four frames and four TLS records.
 pub(crate) const READ: usize = SEALED - 4 * (9 + 22);
-/// Larger buffers would come from another part of the allocator, which is dear.
-pub(crate) const SEALED: usize = 64 * 1024;
+const SEALED: usize = 64 * 1024;
+/// The same where the last reads have brought much: a peer that sends megabytes is heard,
+/// and told that it was, four times as seldom.
+pub(crate) const READ_MOST: usize = AMPLE * READ;
+const AMPLE: usize = 4;
+/// What [`READ_MOST`] is longer by when it is sealed.
+pub(crate) const SEALS: usize = AMPLE * (SEALED - READ);
 /// Buffers of each kind that wait for their next use.
 const KEPT: usize = 128;
 /// Room of a new buffer for output: an answer with a small body, which would else be

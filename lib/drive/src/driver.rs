@@ -2,7 +2,6 @@
 //! is written, and deadlines pass.
 
 use std::{
-    borrow::Cow,
     future::Future,
     io,
     pin::{Pin, pin},
@@ -13,6 +12,7 @@ use std::{
 use mesh_http::{
     event::{Event, StreamId},
     head::Head,
+    limits::Granted,
 };
 use tokio::{
     io::ReadBuf,
@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     buffers,
     conduit::{Conduit, Ended, Request, State, now},
+    crumbs::Crumbs,
     exchange::{Broken, Exchange},
     slot::Tail,
     socket::Socket,
@@ -30,15 +31,16 @@ use crate::{
 
 /// Requests that are taken in one turn. A client that sends a thousand at once is
 /// served like one that sends them one by one: others have their turns between.
-const REQUESTS: usize = 128;
+const REQUESTS: u16 = 128;
 /// The same for all that a peer says: what is cheap to say in many small frames may
 /// cost more to hear.
-const EVENTS: usize = 256;
-/// Bytes of a piece of a body that is worth waiting for the next one.
-const CRUMB: usize = 256;
+const EVENTS: u16 = 256;
 /// Requests of a turn for a client that gives up much of what it asks for: what it wastes it
 /// takes from nobody.
-const REQUESTS_OF_WASTERS: usize = 2;
+const REQUESTS_OF_WASTERS: u16 = 2;
+/// So many reads have to bring much before more is read at once: of a stream that nobody
+/// takes, the first goes into the output, and the second waits.
+const HUNGRY: u8 = 2;
 
 /// Drives one connection until its end.
 pub(crate) struct Driver<IO, S> {
@@ -47,10 +49,14 @@ pub(crate) struct Driver<IO, S> {
     serve: S,
     /// What was read and cannot be looked at yet.
     rest: Vec<u8>,
+    /// Reads one after the other that brought much, up to [`HUNGRY`].
+    large_reads: u8,
+    /// What it has of the budget for that, while it holds more than usual.
+    granted: Option<Box<Granted>>,
     /// Requests that may still be taken in this turn.
-    requests: usize,
+    requests: u16,
     /// The same of everything that is said.
-    events: usize,
+    events: u16,
     /// Wakes us no later than the next deadline. Deadlines that move away leave
     /// it as it is: it is set again when it goes off.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -109,6 +115,8 @@ where
             conduit,
             serve,
             rest: Vec::new(),
+            large_reads: 0,
+            granted: None,
             requests: REQUESTS,
             events: EVENTS,
             alarm: None,
@@ -206,14 +214,23 @@ where
     ) -> Poll<io::Result<Read>> {
         // Behind what is left of the last one, so that both are one piece.
         let kept = self.rest.len();
-        let wanted = kept + buffers::READ + IO::SLACK;
+        let wanted = kept + self.appetite() + IO::SLACK;
         if buffer.len() < wanted {
             buffer.resize(wanted, 0);
         }
-        let mut space = ReadBuf::new(&mut buffer[kept..]);
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut space))?;
+        let mut space = ReadBuf::new(&mut buffer[kept..wanted]);
+        let polled = Pin::new(&mut self.socket).poll_read(cx, &mut space);
+        if polled.is_pending() {
+            self.give_back();
+        }
+        ready!(polled)?;
         let read = space.filled().len();
         self.has_read_all |= read == 0;
+        self.large_reads = if read > buffers::READ / 2 {
+            HUNGRY.min(self.large_reads + 1)
+        } else {
+            0
+        };
         buffer[..kept].copy_from_slice(&self.rest);
         let all = &buffer[..kept + read];
         let (left, wants_more) = self.receive(all, Some(read), now);
@@ -222,10 +239,33 @@ where
         if self.rest.is_empty() && self.rest.capacity() > 0 {
             self.rest = Vec::new();
         }
+        self.give_back();
         Poll::Ready(Ok(Read {
             bytes: read,
             wants_more,
         }))
+    }
+
+    /// How much is read at once: more than usual if there is much.
+    fn appetite(&mut self) -> usize {
+        if self.large_reads < HUNGRY {
+            return buffers::READ;
+        }
+        if self.granted.is_none() {
+            let budget = self.conduit.lock().core.limits().budget.clone();
+            self.granted = budget.lend_spare(buffers::READ_MOST).map(Box::new);
+        }
+        match self.granted {
+            Some(_) => buffers::READ_MOST,
+            None => buffers::READ,
+        }
+    }
+
+    /// Gives back what it has of the budget, unless it still holds more than usual.
+    fn give_back(&mut self) {
+        if self.rest.len() <= buffers::READ {
+            self.granted = None;
+        }
     }
 
     /// Acts on what was read before, and on what has happened since; returns whether
@@ -237,6 +277,7 @@ where
             bytes.drain(..bytes.len() - left);
             self.rest = bytes;
         }
+        self.give_back();
         wants_more
     }
 
@@ -353,7 +394,10 @@ where
         while !self.is_deaf && state.core.wants_write() {
             let output = state.core.output(now);
             match Pin::new(&mut self.socket).poll_write(cx, output) {
-                Poll::Pending => break,
+                Poll::Pending => {
+                    state.core.waits();
+                    break;
+                }
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n)) => {
                     state.core.wrote(n, now);
@@ -371,7 +415,10 @@ where
         let is_flushed = self.is_deaf
             || match Pin::new(&mut self.socket).poll_flush(cx) {
                 Poll::Ready(flushed) => flushed.map(|()| true)?,
-                Poll::Pending => false,
+                Poll::Pending => {
+                    state.core.waits();
+                    false
+                }
             };
         if is_flushed && let Some(buffer) = state.core.reclaim() {
             buffers::give_back_output(buffer);
@@ -478,59 +525,9 @@ where
     }
 }
 
-/// Small pieces of one stream's body that have come one behind the other: passing them on
-/// costs more than they do.
-#[derive(Default)]
-struct Crumbs<'a>(Option<(StreamId, Cow<'a, [u8]>)>);
-
-impl<'a> Crumbs<'a> {
-    /// Takes a small piece, if it can be put behind those that are there.
-    fn take(&mut self, event: &Event<'a>) -> bool {
-        let Event::Data { stream, bytes, end } = *event else {
-            return false;
-        };
-        match &mut self.0 {
-            _ if end || bytes.len() > CRUMB => return false,
-            None => self.0 = Some((stream, Cow::Borrowed(bytes))),
-            Some((first, _)) if *first != stream => return false,
-            Some((_, all)) => all.to_mut().extend_from_slice(bytes),
-        }
-        true
-    }
-}
-
 /// Whoever waits for the connection is told, whatever ended it.
 impl<IO, S> Drop for Driver<IO, S> {
     fn drop(&mut self) {
         self.conduit.end(Ended::Dropped);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use mesh_http::{connection::Connection, event::Role, limits::Limits};
-
-    use super::*;
-
-    #[test]
-    fn h14_only_small_pieces_of_one_stream_are_gathered() {
-        let mut client = Connection::http2(Role::Client, Arc::new(Limits::default()), now());
-        let head = Head::request("POST", "web", "/").unwrap();
-        let [first, second] = [(); 2].map(|()| client.open(now(), &head, false).unwrap());
-        let data = |stream, bytes, end| Event::Data { stream, bytes, end };
-        let mut crumbs = Crumbs::default();
-        assert!(crumbs.take(&data(first, b"a", false)));
-        assert!(crumbs.take(&data(first, b"bc", false)));
-        for other in [
-            data(second, b"d", false),
-            data(first, b"d", true),
-            data(first, &[b'd'; CRUMB + 1], false),
-            Event::Pong { payload: 0 },
-        ] {
-            assert!(!crumbs.take(&other), "{other:?}");
-        }
-        assert_eq!(crumbs.0, Some((first, Cow::Borrowed(&b"abc"[..]))));
     }
 }

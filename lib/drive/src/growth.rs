@@ -3,12 +3,11 @@
 //! back (its bandwidth-delay product), within a budget of the whole process.
 
 use std::{
-    sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use mesh_http::limits::{Bound, Budget, Limits};
+use mesh_http::limits::{Bound, Granted, Limits};
 
 /// One stream's window.
 #[derive(Debug)]
@@ -21,13 +20,6 @@ pub(crate) struct Growth {
     since: Instant,
     /// None as long as it is as it was at first.
     granted: Option<Granted>,
-}
-
-/// What a window has of the budget; given back when it is dropped.
-#[derive(Debug)]
-struct Granted {
-    budget: Arc<Budget>,
-    bytes: usize,
 }
 
 impl Growth {
@@ -74,23 +66,19 @@ impl Growth {
             return None;
         }
         let more = (next - self.window) as usize;
-        if !limits.budget.grant(more) {
+        let is_granted = match &mut self.granted {
+            Some(granted) => granted.grow(more),
+            None => {
+                self.granted = limits.budget.lend(more);
+                self.granted.is_some()
+            }
+        };
+        if !is_granted {
             limits.struck.count(Bound::Budget);
             return None;
         }
-        let granted = self.granted.get_or_insert_with(|| Granted {
-            budget: limits.budget.clone(),
-            bytes: 0,
-        });
-        granted.bytes += more;
         self.window = next;
         Some(next)
-    }
-}
-
-impl Drop for Granted {
-    fn drop(&mut self) {
-        self.budget.give_back(self.bytes);
     }
 }
 
@@ -159,6 +147,10 @@ impl RoundTrip {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use mesh_http::limits::Budget;
+
     use super::*;
 
     const FIRST: u32 = 65_535;

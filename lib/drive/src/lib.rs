@@ -26,6 +26,7 @@
 
 pub mod buffers;
 pub mod conduit;
+mod crumbs;
 mod driver;
 pub mod exchange;
 mod growth;

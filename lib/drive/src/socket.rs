@@ -42,7 +42,7 @@ pub struct Sealed<IO>(pub IO);
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Socket for Sealed<IO> {
     /// A record is opened where it is to be only if all of it has room there.
-    const SLACK: usize = buffers::SEALED - buffers::READ;
+    const SLACK: usize = buffers::SEALS;
 
     fn break_off(&self) {}
 }

@@ -74,6 +74,12 @@ impl Connection {
     /// The stream of a connection that is [`raw`](Self::raw).
     pub const RAW: StreamId = raw::STREAM;
 
+    /// The limits that it was made with.
+    #[must_use]
+    pub const fn limits(&self) -> &Arc<Limits> {
+        either!(&self.0, it => it.limits())
+    }
+
     /// Whether this is HTTP/2.
     #[must_use]
     pub const fn is_http2(&self) -> bool {
@@ -141,7 +147,8 @@ impl Connection {
     }
 
     /// What is to be written now, as one piece, up to about
-    /// [`Limits::output_bytes`] and one frame.
+    /// [`Limits::output_bytes`] and one frame, or [`Limits::output_bytes_most`] to who
+    /// takes as much.
     pub fn output(&mut self, now: Instant) -> &[u8] {
         either!(&mut self.0, it => it.output(now))
     }
@@ -151,13 +158,19 @@ impl Connection {
         either!(&mut self.0, it => it.wrote(n, now));
     }
 
+    /// The socket does not take all of the output now.
+    pub const fn waits(&mut self) {
+        either!(&mut self.0, it => it.waits());
+    }
+
     /// Gives the buffer `lent` for output, if the connection has none. Without
     /// one it allocates its own.
     pub fn lend(&mut self, lent: impl FnOnce() -> Vec<u8>) {
         either!(&mut self.0, it => it.lend(lent));
     }
 
-    /// Takes the buffer for output back, if it is empty.
+    /// Takes the buffer for output back, if it is empty; to be called when nothing that
+    /// was in it is on its way to the socket any more.
     pub fn reclaim(&mut self) -> Option<Vec<u8>> {
         either!(&mut self.0, it => it.reclaim())
     }

@@ -200,21 +200,28 @@ impl Connection {
     }
 
     pub(crate) fn wrote(&mut self, n: usize, now: Instant) {
-        self.output.wrote(n);
+        self.output.wrote(n, &self.limits);
         // What waited for room in it may be looked at.
         self.blocked = false;
         self.writing = (!self.output.is_empty()).then_some(now);
         if self.ending == Ending::Linger {
             self.progress = now;
         }
-        let still = self.output.len().saturating_sub(self.limits.output_bytes);
-        let queued = self.queued.min(still);
+        let queued = self.queued.min(self.output.over_full(&self.limits));
         self.sent = self.sent.saturating_add(self.queued - queued);
         self.queued = queued;
     }
 
+    pub(crate) const fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    pub(crate) const fn waits(&mut self) {
+        self.output.waits();
+    }
+
     pub(crate) fn lend(&mut self, lent: impl FnOnce() -> Vec<u8>) {
-        self.output.lend(lent);
+        self.output.lend(&self.limits, lent);
     }
 
     pub(crate) fn reclaim(&mut self) -> Option<Vec<u8>> {
@@ -329,7 +336,7 @@ impl Connection {
             // An answer may come while its request is stuck; but whoever does not
             // read answers gets no more of them.
             Receiving::Head { .. } => {
-                self.role == Role::Client || self.output.len() <= self.limits.output_bytes
+                self.role == Role::Client || self.output.over_full(&self.limits) == 0
             }
             Receiving::Closed => true,
             Receiving::Done => false,

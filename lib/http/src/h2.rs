@@ -162,8 +162,9 @@ enum Ending {
 const FORGOTTEN: usize = 1024;
 /// The ping that asks whether a GOAWAY has arrived.
 const LEAVING_PING: u64 = 0x6d65_7368_6c65_6176;
-/// A server with so many times its output bound unsent reads nothing more.
-const OUTPUT_HELD: usize = 4;
+/// A server with so many times its output bound unsent, beyond what there is room for,
+/// reads nothing more.
+const OUTPUT_HELD: usize = 3;
 /// Frames of the connection that may wait, in bytes.
 const CONTROL_HELD: usize = 64 * 1024;
 
@@ -307,7 +308,7 @@ impl Connection {
     }
 
     pub(crate) fn wrote(&mut self, n: usize, now: Instant) {
-        self.output.wrote(n);
+        self.output.wrote(n, &self.limits);
         self.writing = (!self.output.is_empty()).then_some(now);
         if self.ending != Ending::No {
             self.progress = now;
@@ -315,8 +316,16 @@ impl Connection {
         self.blocked = false;
     }
 
+    pub(crate) const fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
+    pub(crate) const fn waits(&mut self) {
+        self.output.waits();
+    }
+
     pub(crate) fn lend(&mut self, lent: impl FnOnce() -> Vec<u8>) {
-        self.output.lend(lent);
+        self.output.lend(&self.limits, lent);
     }
 
     pub(crate) fn reclaim(&mut self) -> Option<Vec<u8>> {
@@ -468,7 +477,7 @@ impl Connection {
 
     fn is_output_held(&self) -> bool {
         let most = self.limits.output_bytes.saturating_mul(OUTPUT_HELD);
-        self.role == Role::Server && self.output.len() > most
+        self.role == Role::Server && self.output.over_full(&self.limits) > most
     }
 
     fn spend(&mut self, flood: Flood, now: Instant) -> Result<(), Fault> {

@@ -30,6 +30,10 @@ pub struct Limits {
     /// How much data may be in the output buffer: what does not fit waits in
     /// its stream's queue, so that streams get fair turns. Default 64 KiB.
     pub output_bytes: usize,
+    /// The same for a peer that took more than half of that at once the last time,
+    /// if the [budget](Self::budget) has as much to spare: fewer and larger pieces are
+    /// cheaper for everybody. Default 256 KiB.
+    pub output_bytes_most: usize,
     /// How much one stream's queue takes. Default 64 KiB.
     pub queue_bytes: usize,
     /// How much a peer may send on a stream before it is consumed, at first.
@@ -138,7 +142,7 @@ impl Struck {
     }
 }
 
-/// What windows may have together beyond their first size, in bytes.
+/// What windows and buffers may have together beyond their first size, in bytes.
 #[derive(Debug)]
 pub struct Budget {
     most: usize,
@@ -155,24 +159,63 @@ impl Budget {
         }
     }
 
-    /// Takes `more` from it, if that much is left.
+    /// Lends so much, if that much is left.
     #[must_use]
-    pub fn grant(&self, more: usize) -> bool {
-        let take = |granted: usize| granted.checked_add(more).filter(|sum| *sum <= self.most);
+    pub fn lend(self: &Arc<Self>, bytes: usize) -> Option<Granted> {
+        self.grant(bytes, self.most)
+            .then(|| Granted::new(self, bytes))
+    }
+
+    /// Lends so much for what is only cheaper with it. Half of all is never lent for
+    /// that.
+    #[must_use]
+    pub fn lend_spare(self: &Arc<Self>, bytes: usize) -> Option<Granted> {
+        self.grant(bytes, self.most / 2)
+            .then(|| Granted::new(self, bytes))
+    }
+
+    /// Takes `more` if no more than `most` are granted then.
+    fn grant(&self, more: usize, most: usize) -> bool {
+        let take = |granted: usize| granted.checked_add(more).filter(|sum| *sum <= most);
         self.granted
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
             .is_ok()
-    }
-
-    /// Gives back what was granted.
-    pub fn give_back(&self, bytes: usize) {
-        self.granted.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// What is granted now.
     #[must_use]
     pub fn granted(&self) -> usize {
         self.granted.load(Ordering::Relaxed)
+    }
+}
+
+/// What somebody has of a budget; given back when it is dropped.
+#[derive(Debug)]
+pub struct Granted {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Granted {
+    fn new(budget: &Arc<Budget>, bytes: usize) -> Self {
+        let budget = budget.clone();
+        Self { budget, bytes }
+    }
+
+    /// Takes `more`, if that much is left; whether it was.
+    #[must_use]
+    pub fn grow(&mut self, more: usize) -> bool {
+        let is_granted = self.budget.grant(more, self.budget.most);
+        if is_granted {
+            self.bytes += more;
+        }
+        is_granted
+    }
+}
+
+impl Drop for Granted {
+    fn drop(&mut self) {
+        self.budget.granted.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -190,6 +233,7 @@ impl Default for Limits {
             trailer_bytes: 16 * 1024,
             informational: 32,
             output_bytes: 64 * 1024,
+            output_bytes_most: 256 * 1024,
             queue_bytes: 64 * 1024,
             stream_window: 65_535,
             stream_window_most: 16 * 1024 * 1024,

@@ -61,6 +61,10 @@ impl Connection {
         }
     }
 
+    pub(crate) const fn limits(&self) -> &Arc<Limits> {
+        &self.limits
+    }
+
     /// The next thing that has happened; the bytes in it are taken off `input`.
     pub(crate) fn poll_event<'a>(
         &mut self,
@@ -123,14 +127,18 @@ impl Connection {
     }
 
     pub(crate) fn wrote(&mut self, n: usize, _: Instant) {
-        self.output.wrote(n);
+        self.output.wrote(n, &self.limits);
         let queued = self.queued.min(self.over_full());
         self.sent = self.sent.saturating_add(self.queued - queued);
         self.queued = queued;
     }
 
+    pub(crate) const fn waits(&mut self) {
+        self.output.waits();
+    }
+
     pub(crate) fn lend(&mut self, lent: impl FnOnce() -> Vec<u8>) {
-        self.output.lend(lent);
+        self.output.lend(&self.limits, lent);
     }
 
     pub(crate) fn reclaim(&mut self) -> Option<Vec<u8>> {
@@ -187,7 +195,7 @@ impl Connection {
         if stream != STREAM || self.sending != Half::Open || self.aborted {
             return 0;
         }
-        let direct = self.limits.output_bytes.saturating_sub(self.output.len());
+        let direct = self.output.free(&self.limits);
         direct.saturating_add(self.queue_bytes.saturating_sub(self.queued))
     }
 
@@ -263,7 +271,7 @@ impl Connection {
     }
 
     fn over_full(&self) -> usize {
-        self.output.len().saturating_sub(self.limits.output_bytes)
+        self.output.over_full(&self.limits)
     }
 
     fn settle(&mut self) {
@@ -330,6 +338,36 @@ mod tests {
         let sent = Some(Event::Sent { stream, bytes: 5 });
         assert_eq!(poll(&mut raw, &mut &b""[..]), sent);
         assert!(!raw.wants_shutdown(), "the last bytes were not taken");
+    }
+
+    #[test]
+    fn h15_who_takes_much_at_once_may_be_sent_more() {
+        let now = Instant::now();
+        let limits = Limits {
+            output_bytes: 4,
+            output_bytes_most: 12,
+            queue_bytes: 10,
+            ..Limits::default()
+        };
+        let mut raw = Connection::new(Arc::new(limits));
+        for (waits, direct) in [(false, 4), (true, 12), (false, 4)] {
+            raw.lend(|| Vec::with_capacity(1));
+            assert_eq!(raw.capacity(STREAM), direct + 10);
+            let taken = raw.send_data(now, STREAM, &[0; 20], false).unwrap();
+            assert_eq!(taken.bytes - taken.queued, direct.min(20));
+            raw.wrote(1, now);
+            if waits {
+                raw.waits();
+            }
+            raw.wrote(taken.bytes - 1, now);
+            let sent = taken.queued;
+            let expected = Event::Sent {
+                stream: STREAM,
+                bytes: sent,
+            };
+            assert_eq!(poll(&mut raw, &mut &b""[..]), Some(expected));
+            raw.reclaim();
+        }
     }
 
     #[test]

@@ -3,26 +3,49 @@
 
 use std::cell::RefCell;
 
-/// Read, or written, with one call. (More would come from another part of the
-/// allocator, which is dear.)
+/// Read, or written, with one call.
 pub(crate) const ROOM: usize = 64 * 1024;
+/// The same for whoever has as much to write, or room for as much that is read.
+pub(crate) const MOST: usize = 4 * ROOM;
+
+#[derive(Default)]
+struct Spare {
+    /// Each with [`ROOM`].
+    usual: Vec<Vec<u8>>,
+    /// Each with room for [`MOST`].
+    ample: Vec<Vec<u8>>,
+}
 
 thread_local! {
-    /// Buffers that nobody holds, each with room for [`ROOM`].
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// Buffers that nobody holds.
+    static SPARE: RefCell<Spare> = RefCell::default();
 }
-/// A thread keeps so many: one to read into, one to write from.
+/// A thread keeps so many of each size: one to read into, one to write from.
 const SPARES: usize = 2;
 
-pub(crate) fn borrow() -> Vec<u8> {
-    let spare = SPARE.with_borrow_mut(Vec::pop);
-    spare.unwrap_or_else(|| vec![0; ROOM])
+/// A buffer with room for `wanted` bytes, but no more than [`MOST`].
+pub(crate) fn borrow(wanted: usize) -> Vec<u8> {
+    let is_ample = wanted > ROOM;
+    let spare = SPARE.with_borrow_mut(|spare| {
+        let spares = if is_ample {
+            &mut spare.ample
+        } else {
+            &mut spare.usual
+        };
+        spares.pop()
+    });
+    spare.unwrap_or_else(|| vec![0; if is_ample { MOST } else { ROOM }])
 }
 
 fn give_back(buffer: Vec<u8>) {
     SPARE.with_borrow_mut(|spare| {
-        if spare.len() < SPARES && buffer.len() == ROOM {
-            spare.push(buffer);
+        let spares = match buffer.len() {
+            ROOM => &mut spare.usual,
+            MOST => &mut spare.ample,
+            _ => return,
+        };
+        if spares.len() < SPARES {
+            spares.push(buffer);
         }
     });
 }
@@ -49,11 +72,11 @@ impl Under {
         self.at == self.end
     }
 
-    /// Takes a buffer, if there is none.
-    fn begin(&mut self) {
+    /// Takes a buffer for `wanted` bytes, if there is none.
+    pub(crate) fn begin(&mut self, wanted: usize) {
         if self.buffer.is_empty() {
             *self = Self {
-                buffer: borrow(),
+                buffer: borrow(wanted),
                 at: 0,
                 end: 0,
             };
@@ -62,7 +85,7 @@ impl Under {
 
     /// Makes room behind what is there: in a buffer of the thread's, or a larger one.
     pub(crate) fn room(&mut self, wanted: usize) -> &mut [u8] {
-        self.begin();
+        self.begin(wanted);
         if self.buffer.len() - self.end < wanted {
             self.buffer.copy_within(self.at..self.end, 0);
             (self.at, self.end) = (0, self.end - self.at);

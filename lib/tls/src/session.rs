@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::rustls::{self, AlertDescription};
 
 use crate::{
-    buffers::{ROOM, Under, borrow},
+    buffers::{MOST, ROOM, Under, borrow},
     error::TlsError,
     handshake::{Behind, Renewal, Side},
     records::{
@@ -26,8 +26,8 @@ use crate::{
     },
 };
 
-/// What that is before it is sealed, in four records.
-const AT_ONCE: usize = ROOM - 4 * (HEADER + TRAILER);
+/// What is sealed to be written with one call, in sixteen records.
+const AT_ONCE: usize = MOST - 16 * (HEADER + TRAILER);
 /// Records without a byte of data that a peer may send one after the other.
 const IDLE: u32 = 32;
 
@@ -254,6 +254,9 @@ impl<IO> Session<IO> {
     /// Seals no more than goes out with one call; how much that was.
     fn seal_data(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let bytes = &bytes[..bytes.len().min(AT_ONCE)];
+        let records = bytes.len().div_ceil(MAX_PLAIN);
+        self.outgoing
+            .begin(bytes.len() + records * (HEADER + TRAILER));
         for plain in bytes.chunks(MAX_PLAIN) {
             self.renew()?;
             self.seal(Content::Data, plain)?;
@@ -291,7 +294,7 @@ impl<IO: AsyncWrite + Unpin> Session<IO> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     // It may take a while.
-                    if self.outgoing.bytes().len() < ROOM / 2 {
+                    if self.outgoing.bytes().len() < self.outgoing.buffer.len() / 2 {
                         self.outgoing.rest();
                     }
                     return Poll::Pending;
@@ -321,7 +324,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Session<IO> {
             match self.open_next(buffer) {
                 Ok(true) if buffer.remaining() > 0 => {}
                 Ok(false) if buffer.filled().len() == start => {
-                    if !ready!(self.poll_more(cx))? {
+                    if !ready!(self.poll_more(cx, buffer.remaining()))? {
                         return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                     }
                 }
@@ -338,12 +341,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Session<IO> {
         }
     }
 
-    /// Reads from below; false at its end.
-    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    /// Reads from below as much as fits `wanted` bytes, or as usual; false at its end.
+    fn poll_more(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<bool>> {
         let held = self.incoming.end - self.incoming.at;
         // A record's end is looked at when it is there.
         if self.incoming.buffer.len() < ROOM {
-            let mut buffer = borrow();
+            let wanted = if wanted < MOST / 2 { ROOM } else { MOST };
+            let mut buffer = borrow(wanted);
             buffer[..held].copy_from_slice(self.incoming.bytes());
             self.incoming.buffer = buffer;
         } else {
@@ -440,7 +444,7 @@ impl<IO> fmt::Debug for Session<IO> {
 }
 
 /// Room for the longest record that may come.
-const _: () = assert!(ROOM >= HEADER + MAX_SEALED && AT_ONCE <= 4 * MAX_PLAIN);
+const _: () = assert!(ROOM >= HEADER + MAX_SEALED && AT_ONCE <= 16 * MAX_PLAIN);
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod known;

@@ -10,6 +10,8 @@ mod findings;
 #[cfg(test)]
 mod footprint;
 #[cfg(test)]
+mod pieces;
+#[cfg(test)]
 mod place;
 #[cfg(test)]
 mod stalled;

@@ -171,7 +171,7 @@ impl Connection {
         if stream != self.stream || !sends {
             return 0;
         }
-        let direct = self.limits.output_bytes.saturating_sub(self.output.len());
+        let direct = self.output.free(&self.limits);
         direct.saturating_add(self.queue_bytes.saturating_sub(self.queued))
     }
 
@@ -309,7 +309,7 @@ impl Connection {
     }
 
     fn over_full(&self) -> usize {
-        self.output.len().saturating_sub(self.limits.output_bytes)
+        self.output.over_full(&self.limits)
     }
 
     fn end_message(&mut self, now: Instant) {

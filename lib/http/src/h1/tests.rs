@@ -730,6 +730,28 @@ fn h15_output_is_bounded_and_says_when_it_has_left() {
 }
 
 #[test]
+fn h15_who_takes_much_at_once_may_be_sent_more() {
+    let mut server = Peer::server();
+    server.feed(GET);
+    server
+        .answer(200, &[("content-length", "9000000")], false)
+        .unwrap();
+    server.written();
+    let much = "x".repeat(400_000);
+    for (waits, direct) in [(false, 64), (true, 256), (false, 64)] {
+        server.core.reclaim();
+        server.core.lend(|| Vec::with_capacity(1));
+        let taken = server.send(&much, false).unwrap();
+        assert_eq!(taken.bytes, (direct + 64) * 1024);
+        if waits {
+            server.core.waits();
+        }
+        server.written();
+        assert_eq!(server.feed(""), [Seen::Sent(taken.queued)]);
+    }
+}
+
+#[test]
 fn a_queue_grows_when_told() {
     let mut server = Peer::server();
     server.feed(GET);

@@ -128,7 +128,7 @@ impl Connection {
     /// What may go into the output at once.
     fn direct(&self, stream: &Stream) -> usize {
         let windows = stream.send_window.min(self.send_window).max(0);
-        let room = self.limits.output_bytes.saturating_sub(self.output.len());
+        let room = self.output.free(&self.limits);
         usize::try_from(windows).unwrap_or(usize::MAX).min(room)
     }
 
@@ -234,7 +234,7 @@ impl Connection {
 
     /// Fills the output from the queues, one frame of each stream in turn.
     pub(super) fn fill(&mut self, now: Instant) {
-        while self.send_window > 0 && self.output.len() < self.limits.output_bytes {
+        while self.send_window > 0 && self.output.free(&self.limits) > 0 {
             let Some(id) = self.turns.pop_front() else {
                 return;
             };

@@ -690,6 +690,39 @@ fn h14_a_client_that_reads_no_answers_gets_no_more() {
 }
 
 #[test]
+fn h15_who_takes_much_at_once_may_be_sent_more() {
+    let mut server = Peer::server();
+    server.feed(settings(&[(4, 1 << 20)]));
+    server.feed(window(0, 1 << 20));
+    server.feed(get(1, END));
+    server.answer(1, false).unwrap();
+    server.written();
+    for (waits, direct) in [(false, 64), (true, 256), (false, 64)] {
+        server.core.reclaim();
+        server.core.lend(|| Vec::with_capacity(1));
+        let taken = server.send(1, 400 * 1024, false);
+        assert_eq!(taken.queued, 64 * 1024, "as before");
+        assert_eq!(taken.bytes, (direct + 64) * 1024);
+        if waits {
+            server.core.waits();
+        }
+        server.written();
+    }
+    // What waits in the stream is gathered in pieces as large.
+    server.core.grow_queue(StreamId(1), 1 << 20);
+    server.feed(window(0, 1 << 20));
+    server.feed(window(1, 1 << 20));
+    server.core.reclaim();
+    server.core.lend(|| Vec::with_capacity(1));
+    server.send(1, 700 * 1024, false);
+    for _ in 0..2 {
+        let output = server.core.output(server.now).len();
+        assert!((256 << 10..273 << 10).contains(&output), "{output}");
+        server.core.wrote(output, server.now);
+    }
+}
+
+#[test]
 fn h15_windows_hold_data_back_and_updates_let_it_go() {
     let mut server = Peer::server();
     server.feed(settings(&[(4, 100)]));

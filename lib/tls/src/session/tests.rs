@@ -255,6 +255,59 @@ async fn h14_records_that_bring_nothing_are_bounded() {
     }
 }
 
+/// A write of this length, read with as much room: what was sealed at once, and how
+/// long the reader's buffer for it was.
+async fn at_once(length: usize) -> (usize, usize) {
+    let (mut writer, mut reader) = pair(1 << 20);
+    let mut sealed = 0;
+    std::future::poll_fn(|cx| {
+        let written = Pin::new(&mut writer).poll_write(cx, &pattern(length));
+        assert!(matches!(written, Poll::Ready(Ok(taken)) if taken == length.min(AT_ONCE)));
+        sealed = writer.sending.sequence() as usize;
+        Poll::Ready(())
+    })
+    .await;
+    let length = length.min(AT_ONCE);
+    let mut all = vec![0; MOST];
+    let n = std::future::poll_fn(|cx| {
+        let mut buffer = ReadBuf::new(&mut all);
+        assert!(reader.poll_more(cx, buffer.remaining()).is_ready());
+        let held = reader.incoming.buffer.len();
+        while let Ok(true) = reader.open_next(&mut buffer) {}
+        assert_eq!(buffer.filled().len(), length, "read with one call");
+        Poll::Ready(held)
+    })
+    .await;
+    assert!(all[..length] == pattern(length));
+    (sealed, n)
+}
+
+#[tokio::test]
+async fn much_is_written_and_read_with_one_call() {
+    assert_eq!(at_once(10).await, (1, MOST));
+    assert_eq!(at_once(16 * MAX_PLAIN).await, (16, MOST));
+    assert_eq!(at_once(AT_ONCE).await, (16, MOST));
+}
+
+#[tokio::test]
+async fn little_needs_no_larger_buffer() {
+    let (mut writer, mut reader) = pair(MOST);
+    for (length, expected) in [(ROOM / 2, ROOM), (ROOM, MOST)] {
+        writer.write_all(&pattern(length)).await.unwrap();
+        writer.seal_data(&pattern(length)).unwrap();
+        assert_eq!(writer.outgoing.buffer.len(), expected, "{length}");
+        writer.flush().await.unwrap();
+        let mut all = vec![0; 2 * length];
+        reader.read_exact(&mut all).await.unwrap();
+        assert!(all == [pattern(length), pattern(length)].concat());
+    }
+    let waits = std::future::poll_fn(|cx| {
+        let waits = reader.poll_more(cx, MOST / 2 - 1).is_pending();
+        Poll::Ready((waits, reader.incoming.buffer.len()))
+    });
+    assert_eq!(waits.await, (true, ROOM));
+}
+
 #[tokio::test]
 async fn h18_a_session_that_waits_holds_no_buffer() {
     let (mut writer, mut reader) = pair(1 << 20);
