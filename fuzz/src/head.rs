@@ -32,7 +32,7 @@ fn request(input: &[u8]) {
     for http2 in [false, true] {
         let (mut client, mut far) = (
             Side::new(http2, Role::Client),
-            Side::new(http2, Role::Server),
+            Side::far(http2, Role::Server),
         );
         let now = client.now;
         if http2 {
@@ -72,7 +72,7 @@ fn answer(input: &[u8], head_only: bool) {
     for http2 in [false, true] {
         let (mut server, mut far) = (
             Side::new(http2, Role::Server),
-            Side::new(http2, Role::Client),
+            Side::far(http2, Role::Client),
         );
         if far.core.open(far.now, &request, true).is_err() {
             continue;

@@ -34,7 +34,26 @@ pub(crate) struct Side {
 
 impl Side {
     pub(crate) fn new(http2: bool, role: Role) -> Self {
-        let (now, limits) = (Instant::now(), Arc::new(Limits::default()));
+        Self::with_limits(http2, role, Limits::default())
+    }
+
+    /// Who is told what [`Side::new`] has taken, with what HTTP/1 says in fields of its
+    /// own: whom it is for, and how long it is.
+    pub(crate) fn far(http2: bool, role: Role) -> Self {
+        let usual = Limits::default();
+        let head_lines = usual.head_lines + 2;
+        Self::with_limits(
+            http2,
+            role,
+            Limits {
+                head_lines,
+                ..usual
+            },
+        )
+    }
+
+    fn with_limits(http2: bool, role: Role, limits: Limits) -> Self {
+        let (now, limits) = (Instant::now(), Arc::new(limits));
         let core = if http2 {
             Connection::http2(role, limits, now)
         } else {

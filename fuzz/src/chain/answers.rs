@@ -20,7 +20,7 @@ pub(super) fn try_input(down: bool, up: bool, head_only: bool, input: &[u8]) {
     let Ok(request) = Head::request(method, "web", "/") else {
         return;
     };
-    let (mut client, mut server) = (Side::new(down, Role::Client), Side::new(down, Role::Server));
+    let (mut client, mut server) = (Side::far(down, Role::Client), Side::new(down, Role::Server));
     let mut origin = Side::new(up, Role::Client);
     let Ok(asked) = client.core.open(client.now, &request, true) else {
         return;

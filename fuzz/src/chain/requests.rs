@@ -124,7 +124,7 @@ impl Passed {
     fn open(http2: bool, from: &Side, seen: &Seen, end: bool) -> Option<Self> {
         let (mut up, mut origin) = (
             Side::new(http2, Role::Client),
-            Side::new(http2, Role::Server),
+            Side::far(http2, Role::Server),
         );
         // What an extended CONNECT needs is in the origin's settings.
         up.rest.extend(origin.take_all());

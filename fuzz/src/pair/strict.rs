@@ -64,11 +64,7 @@ pub(super) fn requests(bytes: &[u8]) -> All {
 
 /// The next request.
 pub(super) fn request(bytes: &[u8]) -> Next {
-    // Empty lines before it mean nothing.
-    let mut start = 0;
-    while bytes[start..].starts_with(b"\r\n") {
-        start += 2;
-    }
+    let start = empty_lines(bytes);
     let Some(end) = end_of_head(&bytes[start..]) else {
         return Next::More;
     };
@@ -79,6 +75,9 @@ pub(super) fn request(bytes: &[u8]) -> Next {
     let [method, target, version] = words[..] else {
         return Next::Bad;
     };
+    if !is_text(target) || target.contains('\t') {
+        return Next::Bad;
+    }
     let is_old = version == "HTTP/1.0";
     if !is_token(method) || !(is_old || version == "HTTP/1.1") {
         return Next::Bad;
@@ -120,6 +119,7 @@ pub(super) fn request(bytes: &[u8]) -> Next {
 pub(super) fn answer(bytes: &[u8], method: &str, is_over: bool) -> Next {
     let mut start = 0;
     loop {
+        start += empty_lines(&bytes[start..]);
         let Some(end) = end_of_head(&bytes[start..]) else {
             return Next::More;
         };
@@ -129,8 +129,9 @@ pub(super) fn answer(bytes: &[u8], method: &str, is_over: bool) -> Next {
         let mut words = line.splitn(3, ' ');
         let (version, code) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let is_old = version == "HTTP/1.0";
+        let reason = words.next().unwrap_or("");
         let is_code = code.len() == 3 && code.bytes().all(|digit| digit.is_ascii_digit());
-        if !is_code || !(is_old || version == "HTTP/1.1") || code == "101" {
+        if !is_code || !is_text(reason) || !(is_old || version == "HTTP/1.1") || code == "101" {
             return Next::Bad;
         }
         let Some(framing) = framing(&fields, is_old) else {
@@ -172,6 +173,12 @@ enum Framing {
     Rest,
 }
 
+/// Bytes of empty lines before a message: they mean nothing.
+fn empty_lines(bytes: &[u8]) -> usize {
+    let lines = bytes.chunks(2).take_while(|line| line == b"\r\n");
+    lines.map(<[u8]>::len).sum()
+}
+
 /// Up to and with the empty line.
 fn end_of_head(bytes: &[u8]) -> Option<usize> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
@@ -186,22 +193,23 @@ fn lines(head: &[u8]) -> Option<(String, Fields)> {
     let text = text.strip_suffix("\r\n\r\n")?;
     let mut lines = text.split("\r\n");
     let first = lines.next()?;
-    let is_bad = |c: char| c < ' ' || c == '\x7f';
-    if first.chars().any(is_bad) {
-        return None;
-    }
     let fields: Option<Fields> = lines.map(field).collect();
     Some((first.to_owned(), fields?))
 }
 
 fn field(line: &str) -> Option<(String, String)> {
     let (name, value) = line.split_once(':')?;
-    let is_bad = |c: char| (c < ' ' && c != '\t') || c == '\x7f';
-    if !is_token(name) || value.chars().any(is_bad) {
+    if !is_token(name) || !is_text(value) {
         return None;
     }
     let value = value.trim_matches([' ', '\t']);
     Some((name.to_ascii_lowercase(), value.to_owned()))
+}
+
+/// What may stand in a field's value, or say what a status means (RFC 9110 §5.5, RFC 9112
+/// §4).
+fn is_text(text: &str) -> bool {
+    text.chars().all(|c| c == '\t' || (c >= ' ' && c != '\x7f'))
 }
 
 fn is_token(text: &str) -> bool {
