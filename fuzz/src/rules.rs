@@ -10,7 +10,8 @@ pub(crate) fn same(here: &str, there: &str) {
     let plain = |head: &str| {
         let mut lines: Vec<String> = head.lines().map(str::to_owned).collect();
         if let Some(first) = lines.first_mut() {
-            let words: Vec<&str> = first.split(' ').collect();
+            // HTTP/1's upgrade, which is the last one, may be several words.
+            let words: Vec<&str> = first.splitn(5, ' ').collect();
             if let [method, _, authority, path, _] = words[..] {
                 *first = [method, authority, path].join(" ");
             }
