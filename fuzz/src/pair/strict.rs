@@ -300,7 +300,9 @@ fn end_to_end(fields: &Fields) -> Fields {
     let had_cookies = left.iter().any(|(name, _)| name == "cookie");
     left.retain(|(name, _)| name != "cookie");
     if had_cookies {
-        left.push(("cookie".to_owned(), crumbs));
+        // An empty one at the end leaves a blank, which is not of the value.
+        let cookie = crumbs.trim_matches([' ', '\t']);
+        left.push(("cookie".to_owned(), cookie.to_owned()));
     }
     left
 }
