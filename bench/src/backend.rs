@@ -1,6 +1,6 @@
 //! The application behind B: answers HTTP/1, HTTP/2 and gRPC on one port, and
-//! sends, counts or returns bytes on another. One thread, which stays on the
-//! load's core.
+//! sends, counts or returns bytes on another. One thread, which stays
+//! where the load is.
 
 mod bytes;
 mod http;
@@ -22,7 +22,7 @@ use mesh_pair::namespace::{Namespace, pin};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use self::{bytes::Bytes, http::Http};
-use crate::{cores::LOAD_CORE, load::carrier::Scratch};
+use crate::load::carrier::Scratch;
 
 /// The port of requests, and that of bytes.
 pub(crate) const HTTP_PORT: u16 = 8000;
@@ -44,11 +44,11 @@ pub(crate) struct Backend {
 type Fault = Arc<Mutex<Option<String>>>;
 
 impl Backend {
-    /// Starts it in `namespace`.
+    /// Starts it in `namespace`, on `cores`.
     ///
     /// # Errors
     /// If its ports are taken.
-    pub(crate) fn start(namespace: &Namespace) -> Result<Self> {
+    pub(crate) fn start(namespace: &Namespace, cores: &'static [usize]) -> Result<Self> {
         let listeners = namespace.enter(|| -> Result<[TcpListener; 2]> {
             let any = Ipv4Addr::UNSPECIFIED;
             Ok([
@@ -56,15 +56,15 @@ impl Backend {
                 listen((any, BYTES_PORT).into())?,
             ])
         })??;
-        Ok(Self::on(listeners, LOAD_CORE))
+        Ok(Self::on(listeners, cores))
     }
 
-    /// Serves requests on the first of these, and bytes on the second, on `core`.
-    fn on(listeners: [TcpListener; 2], core: usize) -> Self {
+    /// Serves requests on the first of these, and bytes on the second, on `cores`.
+    fn on(listeners: [TcpListener; 2], cores: &'static [usize]) -> Self {
         let (stop, fault) = (Arc::new(AtomicBool::new(false)), Fault::default());
         let (stopping, noted) = (stop.clone(), fault.clone());
         let thread = std::thread::spawn(move || {
-            let served = pin(&[core]).and_then(|()| serve(&listeners, &stopping, &noted));
+            let served = pin(cores).and_then(|()| serve(&listeners, &stopping, &noted));
             if let Err(error) = served {
                 note(&noted, &error);
             }

@@ -28,6 +28,7 @@ mod pki;
 mod plot;
 mod report;
 mod run;
+mod share;
 mod stats;
 mod subject;
 

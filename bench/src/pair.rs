@@ -59,12 +59,15 @@ pub(crate) struct Surroundings {
 pub(crate) struct Workers {
     pub(crate) count: usize,
     pub(crate) cores: &'static [usize],
+    /// Where load and back end are.
+    pub(crate) load: &'static [usize],
 }
 
 /// As nearly everything is measured.
 pub(crate) const ONE_WORKER: Workers = Workers {
     count: 1,
     cores: &[PROXY_CORE],
+    load: &[LOAD_CORE],
 };
 
 /// A running pair. Fields are dropped in order: programs first.
@@ -76,6 +79,7 @@ pub(crate) struct Pair {
     backend: Backend,
     /// What was seen to be encrypted.
     verified: HashSet<&'static str>,
+    load: &'static [usize],
     site: Site,
 }
 
@@ -102,7 +106,7 @@ impl Pair {
 
     fn try_start(cx: &Surroundings, subject: Subject, workers: Workers) -> Result<Self> {
         let site = Site::new(&format!("{PREFIX}{subject}"))?;
-        let backend = Backend::start(&site.b)?;
+        let backend = Backend::start(&site.b, workers.load)?;
         let mut control = Vec::new();
         let proxies = match subject {
             Subject::Direct => None,
@@ -128,6 +132,7 @@ impl Pair {
             _control: control,
             backend,
             verified: HashSet::new(),
+            load: workers.load,
             site,
         };
         pair.until_it_answers()?;
@@ -186,7 +191,7 @@ impl Pair {
     }
 
     /// Runs a client: on a thread of its own in A's namespace, on the load's
-    /// core.
+    /// cores.
     ///
     /// # Errors
     /// If the client fails, the back end saw something wrong, or a proxy ended.
@@ -194,8 +199,9 @@ impl Pair {
         &mut self,
         client: impl FnOnce() -> Result<T> + Send,
     ) -> Result<T> {
+        let cores = self.load;
         let outcome = self.site.a.enter(|| {
-            pin(&[LOAD_CORE])?;
+            pin(cores)?;
             client()
         })?;
         if let Some(proxies) = &mut self.proxies {

@@ -22,7 +22,7 @@ const LONG: Duration = Duration::from_secs(20);
 fn backend() -> (Backend, SocketAddr, SocketAddr) {
     let listeners = [(); 2].map(|()| listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap());
     let [http, bytes] = [0, 1].map(|at: usize| listeners[at].local_addr().unwrap());
-    (Backend::on(listeners, 0), http, bytes)
+    (Backend::on(listeners, &[0]), http, bytes)
 }
 
 /// Sends so many requests at once and waits for all answers.

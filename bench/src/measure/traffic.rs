@@ -117,7 +117,7 @@ fn worked(pair: &Pair, used: &Used) -> Result<()> {
     Ok(())
 }
 
-fn rate(done: &Done) -> f64 {
+pub(super) fn rate(done: &Done) -> f64 {
     done.requests as f64 / done.used.seconds
 }
 

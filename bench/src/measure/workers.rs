@@ -1,62 +1,126 @@
-//! What a second worker is worth. On a machine with two cores nothing has room
-//! beside two workers, so that requests a second say nothing there. What can be
-//! seen on any machine is what a request costs with two workers, and whether
-//! both have the same share of the work: were both never to wait for anybody
-//! else, the rate would grow by their product.
+//! What a second worker is worth: how many more requests there are a second if
+//! load and back end have room. On a machine with two cores they have none
+//! beside two workers that take what they can get, so that a worker of each
+//! proxy gets no more than a part of a core here, with one worker as with two.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, ensure};
 use mesh_pair::process::Program;
 
-use super::{HTTP1, Outcome};
+use super::{HTTP1, Outcome, traffic::rate};
 use crate::{
-    load::closed::Done,
-    pair::{ONE_WORKER, Pair, Surroundings, Workers},
+    pair::{Pair, Proxies, Surroundings, Workers},
+    share::Share,
     subject::Subject,
 };
 
-const TWO_WORKERS: Workers = Workers {
-    count: 2,
-    cores: &[0, 1],
-};
+/// What a worker of A and one of B have of a core together. Two such pairs, load
+/// and back end are well below two cores.
+const PART: f64 = 0.3;
+/// Long enough to see which threads work.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A load with some workers.
+struct Run {
+    /// Requests a second.
+    rate: f64,
+    /// How long each thread of A and of B was on a core, in nanoseconds.
+    threads: [BTreeMap<u64, u64>; 2],
+    /// From before the load until after it.
+    length: Duration,
+}
 
 pub(super) fn measure(cx: &Surroundings, subject: Subject, length: Duration) -> Result<Outcome> {
-    let (one, _) = run(cx, subject, ONE_WORKER, length)?;
-    let (two, balance) = run(cx, subject, TWO_WORKERS, length)?;
-    let per_second = |done: &Done| done.requests as f64 / done.used.cpu.as_secs_f64();
-    let growth = 2.0 * balance * per_second(&two) / per_second(&one);
+    let one = run(cx, subject, 1, length)?;
+    let two = run(cx, subject, 2, length)?;
     let mut outcome = Outcome::default();
-    outcome.push("workers_balance", "x", balance);
-    outcome.push("workers_growth", "x", growth);
+    outcome.push("workers_one_rate", "requests/s", one.rate);
+    outcome.push("workers_two_rate", "requests/s", two.rate);
+    outcome.push("workers_balance", "x", two.balance(2));
+    outcome.push("workers_growth", "x", two.rate / one.rate);
     Ok(outcome)
 }
 
-/// A load, and how evenly it was shared: 1 if by all workers alike.
-fn run(
-    cx: &Surroundings,
-    subject: Subject,
-    workers: Workers,
-    length: Duration,
-) -> Result<(Done, f64)> {
-    let mut pair = Pair::start(cx, subject, workers)?;
-    pair.verify(HTTP1.version, HTTP1.kind)?;
-    let proxies = |pair: &Pair| -> Result<[BTreeMap<u64, u64>; 2]> {
-        let proxies = pair.proxies.as_ref().context("there are no proxies")?;
-        Ok([thread_times(&proxies.a)?, thread_times(&proxies.b)?])
+/// A load with so many workers, each of which had its part of a core, and had
+/// enough to do to take it.
+fn run(cx: &Surroundings, subject: Subject, workers: usize, length: Duration) -> Result<Run> {
+    let anywhere = Workers {
+        count: workers,
+        cores: &[0, 1],
+        load: &[0, 1],
     };
-    let before = proxies(&pair)?;
-    let done = HTTP1.run(&mut pair, length)?;
-    let after = proxies(&pair)?;
-    let balances = before.iter().zip(&after).map(|(before, after)| {
-        let spent = after.iter().map(|(thread, time)| {
-            time.saturating_sub(before.get(thread).copied().unwrap_or_default())
+    let mut pair = Pair::start(cx, subject, anywhere)?;
+    let free = load(&mut pair, LOOK)?;
+    let shares: Vec<Share> = (0..workers)
+        .map(|worker| Share::new(&format!("mesh-bench-{subject}-{worker}"), PART))
+        .collect::<Result<_>>()?;
+    for threads in &free.threads {
+        for ((_, worker), share) in busiest(threads).into_iter().zip(&shares) {
+            share.add(worker)?;
+        }
+    }
+    let run = load(&mut pair, length)?;
+    ensure!(run.balance(workers) > 0.0, "a worker had nothing to do");
+    let part = run.part(workers);
+    ensure!(
+        (0.7..1.1).contains(&(part / PART)),
+        "workers took {part:.2} of a core, not {PART}: the rate says nothing of them"
+    );
+    Ok(run)
+}
+
+fn load(pair: &mut Pair, length: Duration) -> Result<Run> {
+    let times = |pair: &Pair| -> Result<[BTreeMap<u64, u64>; 2]> {
+        let Proxies { a, b } = pair.proxies.as_ref().context("there are no proxies")?;
+        Ok([thread_times(a)?, thread_times(b)?])
+    };
+    let (before, began) = (times(pair)?, Instant::now());
+    let done = HTTP1.run(pair, length)?;
+    let (mut threads, length) = (times(pair)?, began.elapsed());
+    for (after, before) in threads.iter_mut().zip(&before) {
+        for (thread, time) in after {
+            *time = time.saturating_sub(before.get(thread).copied().unwrap_or_default());
+        }
+    }
+    Ok(Run {
+        rate: rate(&done),
+        threads,
+        length,
+    })
+}
+
+impl Run {
+    /// How evenly the workers of a proxy shared the work, of that where they did
+    /// less so: 1 if all did the same.
+    fn balance(&self, workers: usize) -> f64 {
+        let each = self.threads.iter().map(|threads| {
+            let spent = busiest(threads).into_iter().map(|(time, _)| time);
+            balance(spent.collect(), workers)
         });
-        balance(spent.collect(), workers.count)
-    });
-    let least = balances.fold(1.0, f64::min);
-    ensure!(least > 0.0, "a worker had nothing to do");
-    Ok((done, least))
+        each.fold(1.0, f64::min)
+    }
+
+    /// What a worker of A and one of B took of a core together.
+    fn part(&self, workers: usize) -> f64 {
+        let spent = self.threads.iter().flatten().map(|(_, time)| time);
+        let spent: u64 = spent.sum();
+        spent as f64 / (self.length.as_nanos() as f64 * workers as f64)
+    }
+}
+
+/// Threads and their times, the busiest first.
+fn busiest(times: &BTreeMap<u64, u64>) -> Vec<(u64, u64)> {
+    let mut threads: Vec<_> = times
+        .iter()
+        .map(|(thread, time)| (*time, *thread))
+        .collect();
+    threads.sort_unstable_by(|a, b| b.cmp(a));
+    threads
 }
 
 /// Nanoseconds on a core of each thread.
