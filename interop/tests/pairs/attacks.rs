@@ -2,6 +2,7 @@
 //! measured beside what it costs, and what others notice of it.
 
 mod frames;
+mod honest;
 mod idle;
 mod slow;
 
@@ -11,7 +12,7 @@ use std::{
     process::{Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     thread,
@@ -35,7 +36,10 @@ use nix::{
 };
 use tokio::task::{JoinSet, spawn_local};
 
-use self::frames::{Attack, GOAWAY, floods, frame, resets};
+use self::{
+    frames::{Attack, GOAWAY, floods, frame, resets},
+    honest::{Beside, Honest, Waits},
+};
 use crate::{
     http2::{Client, on_local},
     origin::Origin,
@@ -53,9 +57,8 @@ const THROUGH_A: u16 = 100;
 /// How long one attack goes on, again and again.
 const ATTACK: Duration = Duration::from_millis(250);
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Ordinary clients at one time, and for how long.
+/// Ordinary clients at one time.
 const ORDINARY: usize = 16;
-const BUSY: Duration = Duration::from_secs(1);
 /// What an attack may cost for what its client spends.
 const AMPLIFICATION: u32 = 20;
 /// The kernel counts in hundredths of a second.
@@ -166,25 +169,28 @@ fn h13_h14_what_costs_little_to_send_costs_little_to_refuse() {
             let core = if each == side { VICTIM } else { OTHERS };
             settle(place.pair.sidecar(each), core).unwrap();
         }
-        let mut endure = |attacks: &[Attack], time: &str| {
-            for attack in attacks {
-                let name = format!("{way}: {}{time}", attack.name);
-                report.case(name, target.endures(attack));
-            }
-        };
-        let [mut calm, mut busy, mut under_resets] = [(); 3].map(|()| Vec::new());
         let (resets, floods) = (resets(), floods());
-        for time in ["", ", again", ", and again"] {
-            calm.push(late(&place, honest.into(), None));
-            busy.push(beside_ordinary(&place, honest.into()));
-            let mut attack = || endure(&resets, time);
-            under_resets.push(late(&place, honest.into(), Some(&mut attack)));
-        }
-        let mut attack = || endure(&floods, "");
-        let under_floods = late(&place, honest.into(), Some(&mut attack));
+        let attacks = [
+            (Beside::Resets, &resets, ""),
+            (Beside::Resets, &resets, ", again"),
+            (Beside::Resets, &resets, ", and again"),
+            (Beside::Floods, &floods, ""),
+        ];
+        let waits = Honest::waits(&place, honest.into(), |client| {
+            for (whom, attacks, time) in attacks {
+                for attack in attacks {
+                    // What an attack leaves behind falls upon these.
+                    client.beside(Beside::Clients, || ordinary(&place, honest.into()))?;
+                    client.alone()?;
+                    let outcome = client.beside(whom, || target.endures(attack));
+                    report.case(format!("{way}: {}{time}", attack.name), outcome);
+                }
+            }
+            Ok(())
+        });
         report.case(
             format!("{way}: others wait no longer"),
-            compare([calm, busy, under_resets], under_floods),
+            waits.and_then(|waits| compare(&waits)),
         );
         let most = held.most();
         let outcome = (most <= CONCURRENT)
@@ -198,12 +204,11 @@ fn h13_h14_what_costs_little_to_send_costs_little_to_refuse() {
 /// Whether others wait less than twice as long as they do without an attack, or no longer
 /// than they would notice. What they wait beside ordinary clients is only said: it tells
 /// what of it any work costs on this machine.
-fn compare(
-    [calm, busy, under_resets]: [Vec<Result<Duration>>; 3],
-    under_floods: Result<Duration>,
-) -> Result<()> {
-    let (calm, busy, under_resets) = (median(calm)?, median(busy)?, median(under_resets)?);
-    let under_floods = under_floods?;
+fn compare(waits: &Waits) -> Result<()> {
+    let calm = waits.late(Beside::Nobody)?;
+    let busy = waits.late(Beside::Clients)?;
+    let under_resets = waits.late(Beside::Resets)?;
+    let under_floods = waits.late(Beside::Floods)?;
     println!(
         "the 99th percentile is {calm:?}, beside ordinary clients {busy:?}, under resets \
          {under_resets:?}, under floods {under_floods:?}"
@@ -219,63 +224,6 @@ fn compare(
     Ok(())
 }
 
-fn median(rounds: Vec<Result<Duration>>) -> Result<Duration> {
-    let mut all = rounds.into_iter().collect::<Result<Vec<_>>>()?;
-    all.sort_unstable();
-    Ok(all[all.len() / 2])
-}
-
-/// The 99th percentile of an honest client's requests: while something is done, or
-/// for some.
-fn late(place: &Place, to: SocketAddr, meanwhile: Option<&mut dyn FnMut()>) -> Result<Duration> {
-    const SOME: usize = 500;
-    let enough = if meanwhile.is_none() { SOME } else { 1 };
-    let over = AtomicBool::new(meanwhile.is_none());
-    thread::scope(|scope| {
-        let client = scope.spawn(|| -> Result<Duration> {
-            let mut took = Vec::new();
-            let socket = place.connect_to(to)?;
-            let mut wire = None;
-            // One runtime: a connection belongs to it.
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            while took.len() < enough || !over.load(Ordering::SeqCst) {
-                let start = Instant::now();
-                runtime.block_on(async {
-                    let wire = match &mut wire {
-                        Some(wire) => wire,
-                        none => none.insert(Wire::client(socket.try_clone()?)?),
-                    };
-                    wire.send("GET /bytes/100 HTTP/1.1\r\nhost: web\r\n\r\n")
-                        .await?;
-                    wire.answer("GET").await
-                })?;
-                took.push(start.elapsed());
-                // It is no attacker.
-                thread::sleep(Duration::from_millis(2));
-            }
-            took.sort_unstable();
-            Ok(took[took.len() * 99 / 100])
-        });
-        if let Some(act) = meanwhile {
-            act();
-        }
-        over.store(true, Ordering::SeqCst);
-        client
-            .join()
-            .ok()
-            .context("the honest client has panicked")?
-    })
-}
-
-/// What an honest client waits beside others like it, which are all served.
-fn beside_ordinary(place: &Place, to: SocketAddr) -> Result<Duration> {
-    let mut served = Ok(());
-    let late = late(place, to, Some(&mut || served = ordinary(place, to)));
-    served.and(late)
-}
-
 /// Ordinary clients that keep a sidecar as busy as they can, as attackers do.
 fn ordinary(place: &Place, to: SocketAddr) -> Result<()> {
     let all = thread::scope(|scope| {
@@ -287,7 +235,7 @@ fn ordinary(place: &Place, to: SocketAddr) -> Result<()> {
                 for _ in 0..ORDINARY {
                     let mut wire = Wire::client(place.connect_to(to)?)?;
                     clients.spawn_local(async move {
-                        while start.elapsed() < BUSY {
+                        while start.elapsed() < ATTACK {
                             wire.send("GET /bytes/100 HTTP/1.1\r\nhost: web\r\n\r\n")
                                 .await?;
                             wire.answer("GET").await?;
@@ -366,6 +314,8 @@ impl Target<'_> {
             let mut all = Vec::new();
             // It may be reset, for what was not read.
             let end = reading.read_to_end(&mut all);
+            // Who waits until all of it is taken could not do it again meanwhile.
+            let _ = reading.shutdown(Shutdown::Both);
             let is_late = end.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
             ensure!(!is_late, "the connection is not closed");
             Ok((all, own_time()?))

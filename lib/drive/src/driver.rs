@@ -14,6 +14,7 @@ use mesh_http::{
     head::Head,
     limits::Granted,
 };
+use mesh_net::discard::poll_discard;
 use tokio::{
     io::ReadBuf,
     task::yield_now,
@@ -25,6 +26,7 @@ use crate::{
     conduit::{Conduit, Ended, Request, State, now},
     crumbs::Crumbs,
     exchange::{Broken, Exchange},
+    patience::Patience,
     slot::Tail,
     socket::Socket,
 };
@@ -65,6 +67,8 @@ pub(crate) struct Driver<IO, S> {
     is_alarm_asked: bool,
     /// A deadline may have passed.
     is_late: bool,
+    /// With a peer that was told of the end: what is read is thrown away.
+    patience: Option<Patience>,
     /// The peer does not take anything any more; what it has said still counts.
     is_deaf: bool,
     /// And will say no more.
@@ -86,6 +90,8 @@ struct Heard {
     is_pending: bool,
     /// It was as much as one turn may have.
     is_enough: bool,
+    /// It was of no use, and there may be more.
+    is_waste: bool,
 }
 
 /// What was read at once.
@@ -123,6 +129,7 @@ where
             alarm_at: None,
             is_alarm_asked: false,
             is_late: false,
+            patience: None,
             is_deaf: false,
             has_read_all: false,
             has_shut_down: false,
@@ -152,6 +159,15 @@ where
             if said.is_over {
                 return Ok(Turn::Over);
             }
+            if heard.is_waste
+                && !said.goes_on
+                && let Some(patience) = &mut self.patience
+            {
+                return Ok(patience.wears().map_or(Turn::Over, |pause| {
+                    let next = now + pause;
+                    Turn::Waits(Some(said.deadline.map_or(next, |due| due.min(next))))
+                }));
+            }
             if heard.is_enough {
                 // Others take what was read to where it goes, before there is more; and the
                 // runtime looks for what still others say, which it would else do after some
@@ -179,10 +195,14 @@ where
         let mut buffer = buffers::reading();
         let (mut bytes, mut is_pending) = (0, false);
         let result = loop {
-            if self.is_enough(bytes) || !wants_read {
+            if self.is_enough(bytes) || self.is_waste(bytes) || !wants_read {
                 break Ok(());
             }
-            match self.read_once(cx, now, &mut buffer) {
+            let read = match self.poll_discard(cx, now, &mut buffer) {
+                Some(read) => read,
+                None => self.read_once(cx, now, &mut buffer),
+            };
+            match read {
                 Poll::Pending => {
                     is_pending = true;
                     break Ok(());
@@ -197,12 +217,37 @@ where
         result.map(|()| Heard {
             is_pending,
             is_enough: self.is_enough(bytes),
+            is_waste: self.is_waste(bytes),
         })
     }
 
     /// Whether others have their turn after so many bytes.
     const fn is_enough(&self, bytes: usize) -> bool {
         bytes >= buffers::READ || self.requests == 0 || self.events == 0
+    }
+
+    /// Whether so many bytes have only been thrown away.
+    const fn is_waste(&self, bytes: usize) -> bool {
+        self.patience.is_some() && bytes > 0
+    }
+
+    /// Throws away what there is, if nothing of it is looked at any more.
+    fn poll_discard(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Poll<io::Result<Read>>> {
+        let socket = self.socket.plain().filter(|_| self.patience.is_some())?;
+        if buffer.len() < buffers::READ_MOST {
+            buffer.resize(buffers::READ_MOST, 0);
+        }
+        let discarded = poll_discard(socket, cx, buffer);
+        Some(discarded.map_ok(|bytes| {
+            self.has_read_all |= bytes == 0;
+            let (_, wants_more) = self.receive(&[], Some(bytes), now);
+            Read { bytes, wants_more }
+        }))
     }
 
     /// Reads once, and acts on it.
@@ -248,7 +293,7 @@ where
 
     /// How much is read at once: more than usual if there is much.
     fn appetite(&mut self) -> usize {
-        if self.large_reads < HUNGRY {
+        if self.large_reads < HUNGRY || self.patience.is_some() {
             return buffers::READ;
         }
         if self.granted.is_none() {
@@ -351,7 +396,7 @@ where
     }
 
     /// Acts on what concerns other connections, too.
-    fn act(&self, event: &Event<'_>, head: &mut Head) {
+    fn act(&mut self, event: &Event<'_>, head: &mut Head) {
         match *event {
             Event::Trailers { stream } => {
                 let head = std::mem::replace(head, buffers::head());
@@ -367,6 +412,7 @@ where
             }
             Event::Sent { stream, bytes } => self.conduit.sent(stream, bytes),
             Event::Closed(fault) => {
+                self.patience = Some(Patience::of(fault, self.conduit.is_http2()));
                 self.conduit.end(Ended::Fault(fault));
             }
             _ => {}

@@ -32,6 +32,7 @@ pub mod exchange;
 mod growth;
 mod join;
 mod passing;
+mod patience;
 pub mod ping;
 mod protocols;
 mod slot;

@@ -16,12 +16,22 @@ pub trait Socket: AsyncRead + AsyncWrite + Unpin {
     /// From now on closing it means a reset: what the peer has is not all there
     /// was to be.
     fn break_off(&self);
+
+    /// The socket from which these bytes come as they are: what nobody wants can be
+    /// thrown away there.
+    fn plain(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
 impl Socket for TcpStream {
     fn break_off(&self) {
         // A socket that is closed already needs no reset.
         let _ = self.set_zero_linger();
+    }
+
+    fn plain(&self) -> Option<&TcpStream> {
+        Some(self)
     }
 }
 
@@ -33,6 +43,10 @@ impl Socket for DuplexStream {
 impl<IO: Socket> Socket for Replay<IO> {
     fn break_off(&self) {
         self.get_ref().break_off();
+    }
+
+    fn plain(&self) -> Option<&TcpStream> {
+        self.get_ref().plain()
     }
 }
 

@@ -6,9 +6,11 @@
 //! `splice` of sockets would be the first thing here to need more.
 //!
 //! Main items: [`listen::listen`], [`accept::Acceptor`], [`spread::Spread`],
-//! [`original::original_destination`], [`replay::Replay`], [`pass_writes!`].
+//! [`original::original_destination`], [`replay::Replay`], [`discard::poll_discard`],
+//! [`pass_writes!`].
 
 pub mod accept;
+pub mod discard;
 pub mod listen;
 pub mod original;
 mod pass;

@@ -10,6 +10,8 @@ mod findings;
 #[cfg(test)]
 mod footprint;
 #[cfg(test)]
+mod patience;
+#[cfg(test)]
 mod pieces;
 #[cfg(test)]
 mod place;
