@@ -10,43 +10,43 @@ use mesh_http::fault::Fault;
 
 /// What is left of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Patience {
-    /// Between two reads.
-    pause: Duration,
-    /// How often something may still come.
-    reads: u32,
+pub(crate) enum Patience {
+    /// Whoever sends all of a body before it looks at the answer is to get it: that is
+    /// heard until its end, some 60 MB in a second.
+    WithAnybody,
+    /// Who speaks HTTP/2 hears what it is told while it sends. What is under way when it
+    /// is told may arrive; who goes on beyond that is broken off.
+    WithTheFaulty {
+        /// How often something may still come.
+        reads: u8,
+    },
 }
 
 impl Patience {
-    /// Whoever sends all of a body before it looks at the answer is to get it: that is
-    /// heard until its end, some 60 MB in a second.
-    const WITH_ANYBODY: Self = Self {
-        pause: Duration::from_millis(4),
-        reads: u32::MAX,
-    };
-    /// Who speaks HTTP/2 hears what it is told while it sends. What is under way when it
-    /// is told may arrive; who goes on beyond that is broken off.
-    const WITH_THE_FAULTY: Self = Self {
-        pause: Duration::from_millis(100),
-        reads: 3,
-    };
+    /// Between two reads of a body.
+    const SHORT: Duration = Duration::from_millis(4);
+    /// Between two reads of what may be under way.
+    const LONG: Duration = Duration::from_millis(100);
 
     pub(crate) const fn of(fault: Fault, is_http2: bool) -> Self {
         match fault {
-            Fault::Finished | Fault::EarlyAnswer => Self::WITH_ANYBODY,
-            _ if is_http2 => Self::WITH_THE_FAULTY,
-            _ => Self::WITH_ANYBODY,
+            Fault::Finished | Fault::EarlyAnswer => Self::WithAnybody,
+            _ if is_http2 => Self::WithTheFaulty { reads: 3 },
+            _ => Self::WithAnybody,
         }
     }
 
     /// Something was thrown away; says how long nothing more is read, or that it was the
     /// last.
     pub(crate) const fn wears(&mut self) -> Option<Duration> {
-        self.reads = self.reads.saturating_sub(1);
-        if self.reads == 0 {
-            return None;
+        match self {
+            Self::WithAnybody => Some(Self::SHORT),
+            Self::WithTheFaulty { reads: 0 | 1 } => None,
+            Self::WithTheFaulty { reads } => {
+                *reads -= 1;
+                Some(Self::LONG)
+            }
         }
-        Some(self.pause)
     }
 }
 
