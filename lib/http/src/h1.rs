@@ -117,7 +117,10 @@ enum Ending {
     /// goes on (a tunnel).
     Half,
     /// As before, and what the peer sends is thrown away until it closes.
-    Linger,
+    Linger {
+        /// Since our last byte.
+        since: Instant,
+    },
     /// The socket is to be closed, once the output is written.
     Now,
     /// The socket is to be reset at once.
@@ -204,8 +207,8 @@ impl Connection {
         // What waited for room in it may be looked at.
         self.blocked = false;
         self.writing = (!self.output.is_empty()).then_some(now);
-        if self.ending == Ending::Linger {
-            self.progress = now;
+        if let Ending::Linger { since } = &mut self.ending {
+            (*since, self.progress) = (now, now);
         }
         let queued = self.queued.min(self.output.over_full(&self.limits));
         self.sent = self.sent.saturating_add(self.queued - queued);
@@ -241,13 +244,13 @@ impl Connection {
     }
 
     pub(crate) fn wants_shutdown(&self) -> bool {
-        self.output.is_empty() && matches!(self.ending, Ending::Half | Ending::Linger)
+        self.output.is_empty() && matches!(self.ending, Ending::Half | Ending::Linger { .. })
     }
 
     pub(crate) fn is_over(&self) -> bool {
         match self.ending {
             Ending::No | Ending::Half => false,
-            Ending::Linger => self.output.is_empty() && self.peer_closed,
+            Ending::Linger { .. } => self.output.is_empty() && self.peer_closed,
             Ending::Now => self.output.is_empty(),
             Ending::Abort => true,
         }
@@ -293,9 +296,11 @@ impl Connection {
     fn read_deadline(&self) -> Option<(Instant, Fault)> {
         let after = |time: Duration, fault| Some((self.progress.checked_add(time)?, fault));
         let limits = &self.limits;
-        if self.ending == Ending::Linger {
+        if let Ending::Linger { since } = self.ending {
+            let most = since.checked_add(limits.linger_most)?;
+            let quiet = self.progress.checked_add(limits.linger_time)?;
             let written = self.output.is_empty();
-            return after(limits.linger_time, Fault::Finished).filter(|_| written);
+            return written.then_some((quiet.min(most), Fault::Finished));
         }
         match (self.role, self.receiving) {
             (Role::Server, Receiving::Head { begun: true }) => {
@@ -364,8 +369,8 @@ impl Connection {
         if let Some(bound) = fault.bound(self.role) {
             self.limits.struck.count(bound);
         }
-        self.ending = self.ending_of(fault);
-        if let (Ending::Linger, Some(status)) = (self.ending, fault.status()) {
+        self.ending = self.ending_of(fault, now);
+        if let (Ending::Linger { .. }, Some(status)) = (self.ending, fault.status()) {
             send::refusal(status, self.output.bytes());
         }
         if self.role == Role::Client {
@@ -381,14 +386,14 @@ impl Connection {
 
     /// What is half an answer must not look like a whole one; what is whole must
     /// arrive, also when the client is still sending (RFC 9112 §9.6).
-    fn ending_of(&self, fault: Fault) -> Ending {
+    fn ending_of(&self, fault: Fault, now: Instant) -> Ending {
         let unanswered = matches!(self.sending, Sending::Idle | Sending::Head);
         match (self.role, fault) {
             (_, Fault::Aborted | Fault::WriteTimeout) => Ending::Abort,
             (_, Fault::PeerClosed | Fault::Idle) | (Role::Client, _) => Ending::Now,
-            (Role::Server, Fault::Finished | Fault::EarlyAnswer) => Ending::Linger,
+            (Role::Server, Fault::Finished | Fault::EarlyAnswer) => Ending::Linger { since: now },
             (Role::Server, Fault::Truncated) if unanswered => Ending::Now,
-            (Role::Server, _) if unanswered => Ending::Linger,
+            (Role::Server, _) if unanswered => Ending::Linger { since: now },
             (Role::Server, _) => Ending::Abort,
         }
     }

@@ -84,8 +84,12 @@ pub struct Limits {
     pub write_time: Duration,
     /// Until SETTINGS are acknowledged. Default 10 s.
     pub settings_time: Duration,
-    /// From our last byte until the peer closes as well. Default 2 s.
+    /// From our last byte until the peer closes as well, and on HTTP/1 from what it has
+    /// sent since: who sends a body to its end gets the answer that was given before.
+    /// Default 2 s.
     pub linger_time: Duration,
+    /// From our last byte until the peer closes as well, whatever it sends. Default 30 s.
+    pub linger_most: Duration,
 
     /// What grown windows have together, also those of other connections. Default
     /// 64 MiB, of the process.
@@ -252,6 +256,7 @@ impl Default for Limits {
             write_time: Duration::from_secs(60),
             settings_time: Duration::from_secs(10),
             linger_time: Duration::from_secs(2),
+            linger_most: Duration::from_secs(30),
             budget: DEFAULT_BUDGET.clone(),
             struck: Arc::default(),
         }

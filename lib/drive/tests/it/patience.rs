@@ -16,7 +16,7 @@ use mesh_http::{head::Head, limits::Limits};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, split},
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -86,27 +86,67 @@ async fn h13_h14_who_was_sent_away_and_goes_on_is_broken_off() {
     }
 }
 
-/// RFC 9112 §9.6: it would else lose the answer.
-#[tokio::test]
-async fn who_sends_all_before_it_looks_at_the_answer_gets_it() {
-    const BODY: usize = 40 << 20;
-    let (mut client, server) = sockets().await;
-    let limits = Arc::new(Limits::default());
-    let (_, life) = conduit::serve(server, Version::Http1, limits, |request| {
+async fn refuse(server: impl Socket + Send + 'static, limits: Limits) {
+    let (_, life) = conduit::serve(server, Version::Http1, Arc::new(limits), |request| {
         let head = Head::response(401).unwrap();
         request.exchange.send_head(&head, true).unwrap();
     });
-    tokio::spawn(life);
-    let answer = timeout(LONG, async move {
-        let head = format!("POST / HTTP/1.1\r\nhost: web\r\ncontent-length: {BODY}\r\n\r\n");
-        client.write_all(head.as_bytes()).await.unwrap();
-        for _ in 0..BODY / PIECE.len() {
-            client.write_all(&PIECE).await.unwrap();
-        }
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).await.unwrap();
-        answer
-    });
-    let answer = answer.await.expect("in time");
-    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    life.await;
+}
+
+fn asks(body: usize) -> String {
+    format!("POST / HTTP/1.1\r\nhost: web\r\ncontent-length: {body}\r\n\r\n")
+}
+
+/// RFC 9112 §9.6: it would else lose the answer.
+#[tokio::test]
+async fn who_sends_all_before_it_looks_at_the_answer_gets_it() {
+    let linger_time = Duration::from_secs(1);
+    // Much of it at once; and little, which takes longer than any of it is waited for.
+    for (pieces, pause) in [(2_560, Duration::ZERO), (25, linger_time / 10)] {
+        let (mut client, server) = sockets().await;
+        let limits = Limits {
+            linger_time,
+            ..Limits::default()
+        };
+        tokio::spawn(refuse(server, limits));
+        let answer = timeout(LONG, async move {
+            let head = asks(pieces * PIECE.len());
+            client.write_all(head.as_bytes()).await.unwrap();
+            for _ in 0..pieces {
+                client.write_all(&PIECE).await.unwrap();
+                sleep(pause).await;
+            }
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            answer
+        });
+        let answer = answer.await.expect("in time");
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn h17_who_was_answered_and_never_ends_its_body_is_left() {
+    let limits = || Limits {
+        linger_time: LONG * 2,
+        linger_most: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let (client, server) = sockets().await;
+    let (other_client, other) = sockets().await;
+    for (mut client, life) in [
+        (client, tokio::spawn(refuse(server, limits()))),
+        (other_client, tokio::spawn(refuse(Sealed(other), limits()))),
+    ] {
+        let sending = tokio::spawn(async move {
+            let head = asks(1 << 40);
+            client.write_all(head.as_bytes()).await.unwrap();
+            while client.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        });
+        timeout(LONG, life).await.expect("it is over").unwrap();
+        timeout(LONG, sending).await.expect("it is told").unwrap();
+    }
 }

@@ -277,7 +277,10 @@ impl Connection {
 
     fn current(&self, stream: StreamId) -> Result<(), Misuse> {
         if stream != self.stream
-            || matches!(self.ending, Ending::Abort | Ending::Now | Ending::Linger)
+            || matches!(
+                self.ending,
+                Ending::Abort | Ending::Now | Ending::Linger { .. }
+            )
         {
             return Err(Misuse::NoStream);
         }

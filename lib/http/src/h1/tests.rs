@@ -847,6 +847,41 @@ fn h17_deadlines() {
 }
 
 #[test]
+fn h17_who_was_told_of_the_end_may_send_on_but_not_for_ever() {
+    let limits = Limits::default();
+    let often = limits.linger_time / 2;
+    for (pause, lasts) in [
+        // It goes on, and nothing ends it but the whole time that it may.
+        (often, limits.linger_most),
+        // It stops, and does not close.
+        (limits.linger_most, limits.linger_time),
+    ] {
+        let mut server = Peer::server();
+        server.feed("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 99999\r\n\r\nx");
+        server.answer(401, &[], true).unwrap();
+        assert_eq!(server.feed(""), [Seen::Closed(Fault::EarlyAnswer)]);
+        server.now += Duration::from_secs(1);
+        assert!(server.written().starts_with("HTTP/1.1 401 "));
+        let told = server.now;
+        let mut sends = told + pause;
+        loop {
+            let due = server.core.next_deadline().unwrap();
+            server.now = due.min(sends);
+            if sends < due {
+                assert_eq!(server.feed("more"), []);
+                sends += pause;
+            }
+            let now = server.now;
+            server.core.on_deadline(now);
+            if server.core.is_over() {
+                break;
+            }
+        }
+        assert_eq!(server.now - told, lasts);
+    }
+}
+
+#[test]
 fn h17_an_idle_keep_alive_survives_and_a_slow_body_does_not() {
     let mut server = Peer::server();
     server.feed(GET);
