@@ -13,6 +13,17 @@ use crate::{event::StreamId, limits::Bound};
 /// to wait for readers, keeps the others from being served.
 pub(super) const HELD_UP: Duration = Duration::from_secs(1);
 
+/// How much credit is worth a frame: half of a narrow window; of a wide one an eighth,
+/// because what the peer was not told of is not under way. With halves a burst that
+/// begins just short of one leaves the other unsaid for a round trip, again and again,
+/// and a window holds half of what it is for.
+const fn worth(window: u32) -> u32 {
+    const FEW: u32 = 32 * 1024;
+    let (half, eighth) = (window / 2, window / 8);
+    let wide = if eighth > FEW { eighth } else { FEW };
+    if wide < half { wide } else { half }
+}
+
 impl Connection {
     /// `n` bytes of a stream's data are no longer held by anybody.
     pub(crate) fn consume(&mut self, now: Instant, stream: StreamId, n: usize) {
@@ -36,7 +47,7 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };
-        let worth = stream.credit > 0 && stream.credit >= stream.window / 2;
+        let worth = stream.credit > 0 && stream.credit >= worth(stream.window);
         if worth && stream.receiving != Receiving::Done {
             stream.receive_window += i64::from(stream.credit);
             frame::window_update(id, stream.credit, self.output.bytes());
@@ -45,7 +56,7 @@ impl Connection {
     }
 
     pub(super) fn announce_connection_credit(&mut self, now: Instant) {
-        let worth = self.credit > 0 && self.credit >= self.window / 2;
+        let worth = self.credit > 0 && self.credit >= worth(self.window);
         if !worth {
             return;
         }
@@ -92,6 +103,26 @@ impl Connection {
             self.window = window;
             self.receive_window += i64::from(more);
             frame::window_update(0, more, &mut self.control);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wide_window_holds_almost_all_that_it_says() {
+        for (window, credit) in [
+            (0, 0),
+            (10, 5),
+            (65_535, 32_767),
+            (128 << 10, 32 << 10),
+            (1 << 20, 128 << 10),
+            (16 << 20, 2 << 20),
+            (MAX_WINDOW as u32, 268_435_455),
+        ] {
+            assert_eq!(worth(window), credit, "{window}");
         }
     }
 }

@@ -12,6 +12,8 @@ mod h2spec;
 #[cfg(test)]
 mod interop;
 #[cfg(test)]
+mod long_path;
+#[cfg(test)]
 mod mutations;
 #[cfg(test)]
 mod peers;
