@@ -3,7 +3,9 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use mesh_wire::{
     detect::{Detection, detect},
-    forward, mesh1,
+    forward,
+    hello::{Hello, MAX_HELLO, client_hello},
+    mesh1,
 };
 
 /// A connection's first bytes, and lines of fields.
@@ -12,6 +14,7 @@ use mesh_wire::{
 /// When something does not hold.
 pub fn try_input(input: &[u8]) {
     detection(input);
+    hello(input);
     fields(input);
 }
 
@@ -32,6 +35,25 @@ fn detection(input: &[u8]) {
         "{last:?}, then {whole:?}"
     );
     assert!(whole != Detection::NeedMore || input.len() < mesh_wire::detect::MAX_PEEK + 8);
+}
+
+/// The same of a ClientHello; and the name that it asks for can be shown.
+fn hello(input: &[u8]) {
+    let mut last = Hello::NeedMore;
+    for end in (0..=input.len().min(300)).chain([input.len()]) {
+        let now = client_hello(&input[..end]);
+        assert!(
+            last == Hello::NeedMore || last == now,
+            "{last:?}, then {now:?}"
+        );
+        last = now;
+    }
+    assert!(last != Hello::NeedMore || input.len() < MAX_HELLO);
+    if let Hello::Tls(Some(name)) = last {
+        assert!(!name.is_empty() && name.len() < input.len());
+        assert!(name.bytes().all(|byte| byte.is_ascii_graphic()), "{name}");
+        assert_eq!(*name, name.to_ascii_lowercase());
+    }
 }
 
 /// What we read of a peer's fields is what they say.
