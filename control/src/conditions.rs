@@ -6,8 +6,8 @@
 //! differs from what is there.
 
 mod exported;
-mod http_route;
 mod policy;
+mod route;
 mod verdict;
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
@@ -21,7 +21,7 @@ use kube::{
 };
 use mesh_api::{
     policy::{AuthorizationPolicy, MeshTLSAuthentication, NetworkAuthentication, Server},
-    route::HTTPRoute,
+    route::{HTTPRoute, TLSRoute},
     time::timestamp,
 };
 use mesh_runtime::Backoff;
@@ -71,6 +71,7 @@ trait Kept:
 pub(crate) fn keep_all(client: &Client, world: &WorldReceiver, clock: Clock, tasks: &TaskTracker) {
     tasks.spawn(keep::<Service>(client.clone(), world.clone(), clock));
     tasks.spawn(keep::<HTTPRoute>(client.clone(), world.clone(), clock));
+    tasks.spawn(keep::<TLSRoute>(client.clone(), world.clone(), clock));
     tasks.spawn(keep::<Server>(client.clone(), world.clone(), clock));
     tasks.spawn(keep::<AuthorizationPolicy>(
         client.clone(),

@@ -71,14 +71,15 @@ fn service(snapshot: &Snapshot, remote: &Remote, name: &Name, port: u16) -> Dest
     let backends = members
         .into_iter()
         .map(|(member, weight)| backend(snapshot, remote, (name.0.clone(), member), port, weight));
-    let (routes, route_backends) = routes(snapshot, remote, name, port);
+    let routes = routes(snapshot, remote, name, port);
     Destination::Service(Meaning {
         reference: reference(name, port),
         protocol: declared.protocol,
         distribution,
         backends: backends.collect(),
-        routes,
-        route_backends,
+        routes: routes.http,
+        tls_routes: routes.tls,
+        route_backends: routes.backends,
     })
 }
 

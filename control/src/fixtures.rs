@@ -138,6 +138,8 @@ pub(crate) fn snapshot() -> Snapshot {
         reserved: Default::default(),
         routes: Default::default(),
         route_objects: Default::default(),
+        tls_routes: Default::default(),
+        tls_route_objects: Default::default(),
         links: Links {
             cluster: "east".parse().unwrap(),
             trust_domain: "east".parse().unwrap(),

@@ -1,39 +1,62 @@
-//! What HTTPRoutes mean for the clients of a Service.
+//! What HTTPRoutes and TLSRoutes mean for the clients of a Service.
 
 pub(crate) mod status;
 
+use std::collections::HashMap;
+
 use mesh_core::{
     destination::Backend,
-    route::{Action, HttpRoute, HttpRoutes, RuleBackend},
+    route::{
+        Action, HttpRoute, HttpRoutes, RuleBackend, Shares,
+        tls::{TlsRoute, TlsRoutes},
+    },
 };
 
 use crate::{
     destination::{Remote, backend},
-    snapshot::{Name, Route, RouteService, Snapshot},
+    snapshot::{Attached, Name, Route, RouteService, Snapshot},
 };
 
-/// The routes of a Service's port, and the Services that they lead to.
-pub(crate) fn routes(
-    snapshot: &Snapshot,
-    remote: &Remote,
-    parent: &Name,
-    port: u16,
-) -> (HttpRoutes, Vec<Backend>) {
-    let attached = snapshot.routes.get(parent).into_iter().flatten();
-    let attached = attached.filter(|attached| attached.port.is_none_or(|only| only == port));
+/// The routes of a Service's port.
+pub(crate) struct Routes {
+    pub(crate) http: HttpRoutes,
+    pub(crate) tls: TlsRoutes,
+    /// The Services that they lead to.
+    pub(crate) backends: Vec<Backend>,
+}
+
+pub(crate) fn routes(snapshot: &Snapshot, remote: &Remote, parent: &Name, port: u16) -> Routes {
     let mut resolving = Resolving {
         snapshot,
         parent: (parent, port),
         found: Vec::new(),
     };
-    let routes: Vec<_> = attached
-        .map(|attached| resolving.route(&attached.route))
-        .collect();
+    let http = attached(&snapshot.routes, parent, port);
+    let http: Vec<_> = http.map(|route| resolving.http(route)).collect();
+    let tls = attached(&snapshot.tls_routes, parent, port);
+    let tls: Vec<_> = tls.map(|route| resolving.tls(route)).collect();
     let backends = resolving
         .found
         .into_iter()
         .map(|(name, port)| backend(snapshot, remote, name, port, 1));
-    (HttpRoutes::new(routes), backends.collect())
+    Routes {
+        http: HttpRoutes::new(http),
+        tls: TlsRoutes::new(tls),
+        backends: backends.collect(),
+    }
+}
+
+/// Those that are attached to the port.
+fn attached<'a, M>(
+    routes: &'a HashMap<Name, Vec<Attached<M>>>,
+    parent: &Name,
+    port: u16,
+) -> impl Iterator<Item = &'a Route<M>> {
+    let routes = routes.get(parent).map_or(&[][..], Vec::as_slice);
+    let attached = routes.iter();
+    attached
+        .filter(move |attached| attached.port.is_none_or(|only| only == port))
+        .map(|attached| &*attached.route)
 }
 
 struct Resolving<'a> {
@@ -44,20 +67,30 @@ struct Resolving<'a> {
 }
 
 impl Resolving<'_> {
-    fn route(&mut self, route: &Route) -> HttpRoute {
+    fn http(&mut self, route: &Route<HttpRoute>) -> HttpRoute {
         let mut resolved = route.route.clone();
         for rule in &mut resolved.rules {
             if let Action::Forward(forward) = &mut rule.action {
-                for backend in &mut forward.backends {
-                    *backend = self.backend(route, *backend);
-                }
+                self.shares(route, &mut forward.shares);
             }
         }
         resolved
     }
 
-    fn backend(&mut self, route: &Route, member: RuleBackend) -> RuleBackend {
-        let service = member.backend.and_then(|at| route.services.get(at));
+    fn tls(&mut self, route: &Route<TlsRoute>) -> TlsRoute {
+        let mut resolved = route.route.clone();
+        self.shares(route, &mut resolved.shares);
+        resolved
+    }
+
+    fn shares<M>(&mut self, route: &Route<M>, shares: &mut Shares) {
+        for backend in &mut shares.backends {
+            *backend = self.backend(&route.services, *backend);
+        }
+    }
+
+    fn backend(&mut self, services: &[RouteService], member: RuleBackend) -> RuleBackend {
+        let service = member.backend.and_then(|at| services.get(at));
         let (name, port) = match service {
             Some(RouteService::Parent) => self.parent,
             Some(RouteService::Named(name, port)) => (name, *port),
@@ -98,7 +131,6 @@ mod tests {
     use crate::{
         destination::{destination, is_known},
         fixtures::{CLUSTER_IPS, snapshot, split},
-        snapshot::Attached,
     };
 
     fn name(service: &str) -> Name {
@@ -106,7 +138,7 @@ mod tests {
     }
 
     /// A route of `web` that leads to `services`, in this order.
-    fn attached(services: Vec<RouteService>, port: Option<u16>) -> Attached {
+    fn attached(services: Vec<RouteService>, port: Option<u16>) -> Attached<HttpRoute> {
         let backends = (0..services.len()).map(|at| RuleBackend {
             backend: Some(at),
             weight: 1,
@@ -114,8 +146,10 @@ mod tests {
         let forward = Forward {
             rewrite: Default::default(),
             timeout: None,
-            distribution: Distribution::FirstAvailable,
-            backends: backends.collect(),
+            shares: Shares {
+                distribution: Distribution::FirstAvailable,
+                backends: backends.collect(),
+            },
         };
         let rule = Rule {
             matches: Vec::new(),
@@ -131,7 +165,7 @@ mod tests {
         let route = Arc::new(Route {
             route,
             services,
-            patterns: 0,
+            size: 0,
         });
         Attached { port, route }
     }
@@ -174,14 +208,14 @@ mod tests {
             .map(|b| &*b.service.name)
             .collect();
         assert_eq!(names, ["web-north", "web"]);
-        let positions = forward(&service).backends.iter().map(|b| b.backend);
+        let positions = forward(&service).shares.backends.iter().map(|b| b.backend);
         let expected = [None, None, Some(0), Some(1), Some(0)];
         assert_eq!(positions.collect::<Vec<_>>(), expected);
         // North has not been heard yet, and would be waited for.
         assert!(!is_known(&Destination::Service(service.clone())));
         let has_endpoints = |at: usize| !service.route_backends[at].endpoints.is_empty();
         assert_eq!(
-            forward(&service).choose(has_endpoints, 0),
+            forward(&service).shares.choose(has_endpoints, 0),
             Choice::Backend(1)
         );
     }
@@ -197,6 +231,47 @@ mod tests {
         snapshot.splits.insert(name("web"), split(None));
         let both = meaning(&snapshot);
         assert_eq!((both.backends.len(), both.route_backends.len()), (2, 1));
+    }
+
+    #[test]
+    fn a_tls_route_leads_beside_an_http_route_to_the_same_services() {
+        let mut snapshot = snapshot();
+        let backends =
+            [Some(0), Some(1), Some(2)].map(|backend| RuleBackend { backend, weight: 1 });
+        let route = TlsRoute {
+            namespace: "shop".into(),
+            name: "web".into(),
+            hostnames: vec!["web.example".parse().unwrap()],
+            shares: Shares {
+                distribution: Distribution::FirstAvailable,
+                backends: backends.to_vec(),
+            },
+        };
+        let services = vec![named("web-north"), named("nowhere"), RouteService::Parent];
+        let tls = |port| Attached {
+            port,
+            route: Arc::new(Route {
+                route: route.clone(),
+                services: services.clone(),
+                size: 1,
+            }),
+        };
+        let http = attached(vec![named("web")], None);
+        snapshot.routes.insert(name("web"), vec![http]);
+        let both = vec![tls(Some(80)), tls(Some(443))];
+        snapshot.tls_routes.insert(name("web"), both);
+        let service = meaning(&snapshot);
+        let names: Vec<_> = service
+            .route_backends
+            .iter()
+            .map(|b| &*b.service.name)
+            .collect();
+        assert_eq!(names, ["web", "web-north"]);
+        let [route] = service.tls_routes.routes() else {
+            unreachable!("one is for this port");
+        };
+        let positions = route.shares.backends.iter().map(|b| b.backend);
+        assert_eq!(positions.collect::<Vec<_>>(), [Some(1), None, Some(0)]);
     }
 
     #[test]

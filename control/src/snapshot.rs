@@ -11,18 +11,20 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use mesh_api::route::{HTTPRoute, TLSRoute};
 use mesh_core::{
     cluster::ClusterName,
     destination::Protocol,
     identity::SpiffeId,
     link::{Link, Links},
+    route::{HttpRoute, tls::TlsRoute},
 };
 
 use crate::policy::{PodFacts, Policies};
 
 pub(crate) use policy::PolicyObjects;
 pub(crate) use read::{Objects, read};
-pub(crate) use routes::{Attached, Effect, Problem, Route, RouteObject, RouteService};
+pub(crate) use routes::{Attached, Effect, Problem, Route, RouteKind, RouteObject, RouteService};
 
 use crate::exports::Said;
 
@@ -40,9 +42,12 @@ pub(crate) struct Snapshot {
     /// By the Service whose clients they concern.
     pub(crate) splits: HashMap<Name, Split>,
     /// By the Service whose clients they concern, the oldest first.
-    pub(crate) routes: HashMap<Name, Vec<Attached>>,
+    pub(crate) routes: HashMap<Name, Vec<Attached<HttpRoute>>>,
     /// Every HTTPRoute, by its own name.
-    pub(crate) route_objects: BTreeMap<Name, RouteObject>,
+    pub(crate) route_objects: BTreeMap<Name, RouteObject<HTTPRoute>>,
+    /// The same of TLSRoutes.
+    pub(crate) tls_routes: HashMap<Name, Vec<Attached<TlsRoute>>>,
+    pub(crate) tls_route_objects: BTreeMap<Name, RouteObject<TLSRoute>>,
     pub(crate) links: Links,
     /// Addresses of the API server, of nodes and of our own programs: nobody is
     /// led there from outside.

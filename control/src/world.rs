@@ -19,7 +19,7 @@ use kube::{
 use mesh_api::{
     link::Link,
     policy::{AuthorizationPolicy, MeshTLSAuthentication, NetworkAuthentication, Server},
-    route::HTTPRoute,
+    route::{HTTPRoute, TLSRoute},
     split::TrafficSplit,
 };
 use mesh_core::{cluster::ClusterName, identity::TrustDomain};
@@ -74,6 +74,7 @@ struct Stores {
     links: Store<Link>,
     policies: PolicyStores,
     routes: Foreign<HTTPRoute>,
+    tls_routes: Foreign<TLSRoute>,
 }
 
 struct PolicyStores {
@@ -108,6 +109,7 @@ pub(crate) fn follow(
         splits: store(Api::all(client.clone()), &changed, tasks),
         links: store(Api::all(client.clone()), &changed, tasks),
         routes: foreign(client, &changed, tasks),
+        tls_routes: foreign(client, &changed, tasks),
         policies: PolicyStores {
             namespaces: store(Api::all(client.clone()), &changed, tasks),
             servers: store(Api::all(client.clone()), &changed, tasks),
@@ -254,6 +256,7 @@ impl Stores {
             let _ = self.splits.wait_until_ready().await;
             self.policies.wait_until_ready().await;
             self.routes.wait_until_settled().await;
+            self.tls_routes.wait_until_settled().await;
         };
         if timeout(OPTIONAL, custom).await.is_err() {
             warn!(
@@ -272,6 +275,7 @@ impl Stores {
             links: self.links.state(),
             policies: self.policies.objects(),
             routes: self.routes.store.state(),
+            tls_routes: self.tls_routes.store.state(),
         }
     }
 }

@@ -12,14 +12,17 @@ use serde_json::Value;
 use crate::{command, paths};
 
 const MODULE: &str = "sigs.k8s.io/gateway-api";
-const HTTP_ROUTES: &str = "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml";
+const DEFINITIONS: [&str; 2] = [
+    "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml",
+    "config/crd/standard/gateway.networking.k8s.io_tlsroutes.yaml",
+];
 
-/// The file that defines HTTPRoute. It is too large for a client-side apply:
-/// `kubectl apply --server-side -f` takes it.
+/// The files that define HTTPRoute and TLSRoute. They are too large for a client-side
+/// apply: `kubectl apply --server-side -f` takes them.
 ///
 /// # Errors
 /// If Go is missing, or the module cannot be had.
-pub fn gateway_api_crds() -> Result<PathBuf> {
+pub fn gateway_api_crds() -> Result<Vec<PathBuf>> {
     let folder = paths::sources().join("gateway-api");
     let mut download = Command::new("go");
     download
@@ -28,7 +31,9 @@ pub fn gateway_api_crds() -> Result<PathBuf> {
     let said = command::finish(&mut download, None).context("the Gateway API's module")?;
     let module: Value = serde_json::from_str(&said).context("what go says of a module")?;
     let root = module["Dir"].as_str().context("go says no folder")?;
-    let file = Path::new(root).join(HTTP_ROUTES);
-    anyhow::ensure!(file.exists(), "{} is not there", file.display());
-    Ok(file)
+    let files = DEFINITIONS.map(|file| Path::new(root).join(file));
+    for file in &files {
+        anyhow::ensure!(file.exists(), "{} is not there", file.display());
+    }
+    Ok(files.into())
 }

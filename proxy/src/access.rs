@@ -62,6 +62,7 @@ pub(crate) struct Line {
     direction: &'static str,
     client: String,
     went: Went,
+    server_name: Option<String>,
     method: Option<String>,
     path: String,
     status: Option<u16>,
@@ -85,6 +86,7 @@ impl Line {
             direction,
             client: clean(client),
             went,
+            server_name: None,
             method: None,
             path: String::new(),
             status: None,
@@ -95,6 +97,11 @@ impl Line {
     /// The request went there.
     pub(crate) fn went(&mut self, labels: &BackendLabels, endpoint: &Endpoint) {
         self.went = Went::to(labels, endpoint);
+    }
+
+    /// It is TLS, and asks for this server.
+    pub(crate) fn is_for(&mut self, server_name: &str) {
+        self.server_name = Some(clean(server_name));
     }
 
     /// The connection ended well, and carried so much.
@@ -112,6 +119,7 @@ impl Drop for Line {
             service = %self.went.service,
             cluster = %self.went.cluster,
             endpoint = %self.went.endpoint,
+            server_name = self.server_name.as_ref().map(tracing::field::display),
             method = self.method.as_ref().map(tracing::field::display),
             path = %self.path,
             status = self.status,

@@ -51,7 +51,7 @@ use crate::{
     metrics::{BackendLabels, Metrics},
     opaque::{self, Opaque},
     plain,
-    protocol::{Spoken, spoken},
+    protocol::{Asked, Spoken, spoken},
     serve,
     workers::Carrier,
 };
@@ -250,7 +250,7 @@ impl Inbound {
         let _place = self.place(Who::Address(from))?;
         let readable = self.readable(&caller, original.port())?;
         let mut stream = Replay::new(stream);
-        let spoken = spoken(&mut stream, readable, &self.bounds)
+        let spoken = spoken(&mut stream, readable, Asked::Protocol, &self.bounds)
             .await
             .map_err(Ended::Io)?;
         if spoken == Spoken::Opaque {

@@ -33,7 +33,7 @@ use crate::{
     metrics::Metrics,
     opaque::{self, Opaque},
     plain,
-    protocol::{Spoken, spoken},
+    protocol::{Asked, Spoken, spoken},
     serve,
     workers::Carrier,
 };
@@ -65,6 +65,12 @@ pub(crate) enum Ended {
     /// The Service has no such port.
     #[error("the Service has no such port")]
     UndefinedPort,
+    /// It is TLS for a server that no route is for.
+    #[error("no TLS route is for this server name")]
+    NoRoute,
+    /// Its route led it to a Service that does not exist.
+    #[error("the route's backend does not exist")]
+    MissingBackend,
     /// No endpoint took it.
     #[error("no endpoint takes the connection")]
     NoEndpoint,
@@ -145,10 +151,15 @@ impl Outbound {
         shutdown: &Shutdown,
     ) -> Result<(), Ended> {
         let mut stream = Replay::new(stream);
-        let spoken = Box::pin(spoken(&mut stream, declared, &self.bounds)).await;
+        let asked = if target.current().leads_by_server_name() {
+            Asked::ServerName
+        } else {
+            Asked::Protocol
+        };
+        let spoken = Box::pin(spoken(&mut stream, declared, asked, &self.bounds)).await;
         let spoken = spoken.map_err(Ended::Io)?;
-        if spoken == Spoken::Opaque {
-            return Box::pin(tcp::carry(&self, stream, &target)).await;
+        if matches!(spoken, Spoken::Opaque | Spoken::Tls(_)) {
+            return Box::pin(tcp::carry(&self, stream, spoken, &target)).await;
         }
         let limits = self.bounds.clients();
         let answer = move |request| http::answer(self.clone(), target.clone(), request);
@@ -187,6 +198,8 @@ impl Ended {
             Self::Address(_) => Some("address"),
             Self::Undiscovered => Some("undiscovered"),
             Self::UndefinedPort => Some("undefined_port"),
+            Self::NoRoute => Some("no_route"),
+            Self::MissingBackend => Some("missing_backend"),
             Self::NoEndpoint => Some("no_endpoint"),
             Self::Io(_) | Self::Connection(_) | Self::Broken(_) => None,
         }

@@ -217,7 +217,7 @@ mod tests {
 
     use mesh_core::{
         destination::{Destination, Distribution, Protocol, Service, ServiceRef},
-        route::HttpRoutes,
+        route::{HttpRoutes, tls::TlsRoutes},
     };
 
     use super::*;
@@ -241,6 +241,7 @@ mod tests {
             distribution: Distribution::FirstAvailable,
             backends: vec![own],
             routes: HttpRoutes::default(),
+            tls_routes: TlsRoutes::default(),
             route_backends: vec![
                 backend("web", 80),
                 backend("web-east", 80),

@@ -26,7 +26,7 @@ where
     Answering: Future<Output = Response> + Send + 'static,
 {
     let version = match spoken {
-        Spoken::Http1 | Spoken::Opaque => Version::Http1,
+        Spoken::Http1 | Spoken::Tls(_) | Spoken::Opaque => Version::Http1,
         Spoken::Http2 => Version::Http2,
     };
     message::serve(socket, version, limits, shutdown, answer)

@@ -25,7 +25,7 @@ use mesh_core::{
     },
     inbound::InboundPolicy,
     limits::Limit,
-    route::HttpRoutes,
+    route::{HttpRoutes, tls::TlsRoutes},
 };
 use mesh_dataplane::{
     crowd::Crowd, limits::Bounds, peer::Peers, resolve::Resolver, tunnel::Tunnels,
@@ -234,6 +234,7 @@ fn first_of(backends: Vec<Vec<Endpoint>>) -> Target {
         distribution: Distribution::FirstAvailable,
         backends: backends.collect(),
         routes: HttpRoutes::default(),
+        tls_routes: TlsRoutes::default(),
         route_backends: Vec::new(),
     });
     let state = States::default().state(service);

@@ -92,9 +92,10 @@ pub(crate) struct Call {
     pub(crate) split: Read<Option<Split>>,
     /// What answers: the backends of the split, or the Service itself.
     pub(crate) backends: Vec<Backend>,
-    /// The HTTPRoutes of that Service and port, the oldest first. They lead HTTP
-    /// requests instead, if there are any.
-    pub(crate) routes: Read<Vec<HttpRoute>>,
+    /// The HTTPRoutes of that Service and port, and behind them its TLSRoutes, each
+    /// with the oldest first. They lead HTTP requests and TLS connections instead, if
+    /// there are any.
+    pub(crate) routes: Read<Vec<Route>>,
     /// The Services that the rules of those that count lead to, each with its port
     /// once; not more than are looked at.
     pub(crate) route_backends: Vec<Backend>,
@@ -174,9 +175,19 @@ pub(crate) struct Split {
     pub(crate) unseen: usize,
 }
 
-/// An HTTPRoute.
+/// What a route is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RouteKind {
+    /// HTTPRoute.
+    Http,
+    /// TLSRoute.
+    Tls,
+}
+
+/// A route.
 #[derive(Clone, Debug)]
-pub(crate) struct HttpRoute {
+pub(crate) struct Route {
+    pub(crate) kind: RouteKind,
     pub(crate) namespace: String,
     pub(crate) name: String,
     /// What mesh-control says of it as it is now, if it has said something.
@@ -196,10 +207,10 @@ pub(crate) enum Accepted {
     No(String),
 }
 
-/// A rule of an HTTPRoute.
+/// A rule of a route.
 #[derive(Clone, Debug)]
 pub(crate) struct RouteRule {
-    /// Which requests it is for, in words.
+    /// Which requests or connections it is for, in words.
     pub(crate) requests: String,
     pub(crate) goal: Goal,
 }

@@ -1,16 +1,17 @@
-//! Rules about HTTPRoutes: whether they count, and what their rules lead to.
+//! Rules about routes: whether they count, and what their rules lead to.
 
 use super::{
     Finding, Hop, Place, State,
     call::behind,
-    facts::{Accepted, Backend, Call, Facts, Goal, HttpRoute, RouteRule, RuleBackend},
+    facts::{Accepted, Backend, Call, Facts, Goal, Route, RouteKind, RouteRule, RuleBackend},
     settle,
 };
 
-/// Whether requests follow routes, and not a TrafficSplit or the Service itself.
+/// Whether HTTP requests follow routes, and not a TrafficSplit or the Service itself.
 pub(super) fn leads(call: &Call) -> bool {
     let routes = call.routes.as_deref().unwrap_or_default();
-    routes.iter().any(HttpRoute::counts)
+    let of_requests = |route: &Route| route.kind == RouteKind::Http && route.counts();
+    routes.iter().any(of_requests)
 }
 
 /// The hops of all routes, and those behind them.
@@ -19,7 +20,7 @@ pub(super) fn hops(facts: &Facts, call: &Call) -> Vec<Hop> {
         Err(error) => return vec![Finding::unread(error).at(Place::Route, "")],
         Ok(routes) => routes,
     };
-    let counting: Vec<&HttpRoute> = routes.iter().filter(|route| route.counts()).collect();
+    let counting: Vec<&Route> = routes.iter().filter(|route| route.counts()).collect();
     let backends = call.route_backends.iter();
     let mut ways: Vec<Ways<'_>> = backends
         .filter(|backend| counting.iter().any(|route| route.uses(backend)))
@@ -132,7 +133,24 @@ impl RuleBackend {
     }
 }
 
-impl HttpRoute {
+impl RouteKind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "HTTPRoute",
+            Self::Tls => "TLSRoute",
+        }
+    }
+
+    /// As kubectl knows it.
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Http => "httproute",
+            Self::Tls => "tlsroute",
+        }
+    }
+}
+
+impl Route {
     pub(super) fn counts(&self) -> bool {
         !matches!(self.accepted, Some(Accepted::No(_)))
     }
@@ -153,27 +171,30 @@ impl HttpRoute {
     }
 
     fn edit(&self) -> String {
-        let (namespace, name) = (&self.namespace, &self.name);
-        format!("correct it: `kubectl -n {namespace} edit httproute {name}`")
+        let (namespace, name, kind) = (&self.namespace, &self.name, self.kind.word());
+        format!("correct it: `kubectl -n {namespace} edit {kind} {name}`")
     }
 }
 
 /// What mesh-control says against the route.
-fn accepted(route: &HttpRoute) -> Option<Finding> {
-    let name = &route.name;
+fn accepted(route: &Route) -> Option<Finding> {
+    let (kind, name) = (route.kind.name(), &route.name);
     match &route.accepted {
         Some(Accepted::Yes) => None,
         Some(Accepted::Partially(why)) => {
-            let text = format!("HTTPRoute {name} counts in part: {why}");
+            let text = format!("{kind} {name} counts in part: {why}");
             Some(Finding::warning(text, route.edit()))
         }
         Some(Accepted::No(why)) => {
-            let text = format!("HTTPRoute {name} is not accepted: {why}");
+            let text = format!("{kind} {name} is not accepted: {why}");
             Some(Finding::broken(text, route.edit()))
         }
         None => Some(Finding::unknown(
-            format!("mesh-control has not said what it makes of HTTPRoute {name}"),
-            "see its log, and whether it may write httproutes/status",
+            format!("mesh-control has not said what it makes of {kind} {name}"),
+            format!(
+                "see its log, and whether it may write {}s/status",
+                route.kind.word()
+            ),
         )),
     }
 }
@@ -188,7 +209,7 @@ fn split(call: &Call) -> Option<Finding> {
     Some(Finding::good(text))
 }
 
-fn rules(route: &HttpRoute, ways: &mut [Ways<'_>]) -> Vec<Hop> {
+fn rules(route: &Route, ways: &mut [Ways<'_>]) -> Vec<Hop> {
     let several = route.rules.len() > 1;
     let numbered = route.rules.iter().enumerate();
     numbered
@@ -204,7 +225,7 @@ fn rules(route: &HttpRoute, ways: &mut [Ways<'_>]) -> Vec<Hop> {
 }
 
 /// None if the rule is dropped: that is said of the route.
-fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Option<Finding> {
+fn of_rule(route: &Route, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Option<Finding> {
     let requests = &rule.requests;
     match &rule.goal {
         Goal::Dropped => None,
@@ -217,7 +238,7 @@ fn of_rule(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Option
     }
 }
 
-fn forwarding(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Finding {
+fn forwarding(route: &Route, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Finding {
     let requests = &rule.requests;
     let used = route.used(rule);
     if used.is_empty() {
@@ -258,7 +279,7 @@ fn forwarding(route: &HttpRoute, rule: &RouteRule, ways: &mut [Ways<'_>]) -> Fin
 }
 
 /// A backend with its share, and what is wrong with it.
-fn member(route: &HttpRoute, named: &RuleBackend, seen: Seen) -> String {
+fn member(route: &Route, named: &RuleBackend, seen: Seen) -> String {
     let name = if named.namespace == route.namespace {
         named.name.clone()
     } else {

@@ -113,13 +113,13 @@ fn cluster_rules() -> Value {
         // Installed by others, if at all.
         {
             "apiGroups": ["gateway.networking.k8s.io"],
-            "resources": ["httproutes"],
+            "resources": ["httproutes", "tlsroutes"],
             "verbs": ["get", "list", "watch"],
         },
         // What becomes of them.
         {
             "apiGroups": ["gateway.networking.k8s.io"],
-            "resources": ["httproutes/status"],
+            "resources": ["httproutes/status", "tlsroutes/status"],
             "verbs": ["patch"],
         },
         {

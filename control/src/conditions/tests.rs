@@ -159,6 +159,7 @@ fn objects() -> Objects {
         pods: Vec::new(),
         splits: Vec::new(),
         routes: Vec::new(),
+        tls_routes: Vec::new(),
         links: Vec::new(),
         policies: None,
     }
@@ -261,6 +262,27 @@ async fn a_route_of_services_no_more_loses_what_we_said() {
     server.nothing_new().await;
     assert_eq!(server.answers(), [200, 200]);
     assert_eq!(server.object()["status"]["parents"], json!([theirs("v1")]));
+    keeping.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_of_a_tls_route_is_written_once_for_what_it_is_now() {
+    const PATH: &str = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/tlsroutes/web";
+    let mut object = route();
+    object["spec"]["hostnames"] = json!(["web.example"]);
+    let server = ApiServer::new(PATH, object, |route| Objects {
+        tls_routes: vec![Arc::new(serde_json::from_value(route.clone()).unwrap())],
+        ..objects()
+    });
+    let keeping = server.keep::<TLSRoute>();
+    server.written().await;
+    server.nothing_new().await;
+    assert_eq!(server.answers(), [200]);
+    let parents = &server.object()["status"]["parents"];
+    assert_eq!(parents[0], theirs("v1"));
+    assert_eq!(parents[1]["controllerName"], "mesh.dev/control");
+    let accepted = &parents[1]["conditions"][0];
+    assert_eq!(accepted["status"], "True", "{accepted}");
     keeping.abort();
 }
 

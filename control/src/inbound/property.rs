@@ -324,6 +324,7 @@ impl Cluster {
             pods: typed(&self.pods),
             splits: Vec::new(),
             routes: Vec::new(),
+            tls_routes: Vec::new(),
             links: Vec::new(),
             policies: Some(PolicyObjects {
                 namespaces: typed(&self.namespaces),

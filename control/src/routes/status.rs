@@ -1,12 +1,11 @@
-//! What an HTTPRoute is told: the conditions of its status, Service by Service.
+//! What a route is told: the conditions of its status, Service by Service.
 
 use kube::ResourceExt as _;
-use mesh_api::route::{HttpBackendRef, ParentRef};
-use mesh_core::destination::Protocol;
+use mesh_api::route::{BackendRef, ParentRef};
 
 use crate::{
     conditions::{Verdict, Verdicts},
-    snapshot::{Effect, Name, Problem, RouteObject, Service, ServicePort, Snapshot},
+    snapshot::{Effect, Name, Problem, RouteKind, RouteObject, Service, ServicePort, Snapshot},
 };
 
 /// Accepted, or why not: reasons of the Gateway API.
@@ -25,9 +24,12 @@ const BACKEND_NOT_FOUND: &str = "BackendNotFound";
 const PARTIALLY_INVALID: &str = "PartiallyInvalid";
 
 /// The conditions that `route` should have, for each parent that is a Service.
-pub(crate) fn verdicts(snapshot: &Snapshot, route: &RouteObject) -> Vec<(ParentRef, Verdicts)> {
+pub(crate) fn verdicts<K: RouteKind>(
+    snapshot: &Snapshot,
+    route: &RouteObject<K>,
+) -> Vec<(ParentRef, Verdicts)> {
     let resolved = resolved(snapshot, route);
-    let parents = route.object.spec.parent_refs.iter();
+    let parents = route.object.parent_refs().iter();
     let services = parents.filter(|parent| parent.is_service());
     services
         .map(|parent| {
@@ -35,7 +37,7 @@ pub(crate) fn verdicts(snapshot: &Snapshot, route: &RouteObject) -> Vec<(ParentR
             let partially = accepted.holds.then(|| partially_invalid(route)).flatten();
             let verdicts = [Some(accepted), Some(resolved.clone()), partially];
             let verdicts = Verdicts {
-                generation: route.object.metadata.generation,
+                generation: route.object.meta().generation,
                 verdicts: verdicts.into_iter().flatten().collect(),
             };
             (parent.clone(), verdicts)
@@ -43,7 +45,11 @@ pub(crate) fn verdicts(snapshot: &Snapshot, route: &RouteObject) -> Vec<(ParentR
         .collect()
 }
 
-fn accepted(snapshot: &Snapshot, route: &RouteObject, parent: &ParentRef) -> Verdict {
+fn accepted<K: RouteKind>(
+    snapshot: &Snapshot,
+    route: &RouteObject<K>,
+    parent: &ParentRef,
+) -> Verdict {
     let refusal = not_attached(snapshot, route, parent).or_else(|| useless(route));
     match refusal {
         Some((reason, message)) => Verdict::new(ACCEPTED, false, reason, message),
@@ -52,9 +58,9 @@ fn accepted(snapshot: &Snapshot, route: &RouteObject, parent: &ParentRef) -> Ver
 }
 
 /// Why the route does not count for a parent, whatever its rules are.
-fn not_attached(
+fn not_attached<K: RouteKind>(
     snapshot: &Snapshot,
-    route: &RouteObject,
+    route: &RouteObject<K>,
     parent: &ParentRef,
 ) -> Option<(&'static str, String)> {
     let own = route.object.namespace().unwrap_or_default();
@@ -74,7 +80,7 @@ fn not_attached(
     let Some(found) = snapshot.services.get(&service) else {
         return Some((NO_MATCHING_PARENT, format!("There is no Service {named}.")));
     };
-    if let Some(refusal) = not_followed(found, &named, parent.port) {
+    if let Some(refusal) = not_followed::<K>(found, &named, parent.port) {
         return Some(refusal);
     }
     route.crowded.contains(&service).then(|| {
@@ -85,7 +91,7 @@ fn not_attached(
 
 /// Why nobody can follow routes to this port of a Service, or to any if none is
 /// named.
-fn not_followed(
+fn not_followed<K: RouteKind>(
     service: &Service,
     named: &str,
     port: Option<i32>,
@@ -104,20 +110,19 @@ fn not_followed(
         let message = format!("Service {named} has no TCP port{number}.");
         return Some((NO_MATCHING_PARENT, message));
     };
-    let is_opaque = |one: &ServicePort| one.protocol == Protocol::Opaque;
-    (is_opaque(first) && meant.all(is_opaque)).then(|| {
+    let is_unfollowed = |one: &ServicePort| !K::is_followed(one.protocol);
+    (is_unfollowed(first) && meant.all(is_unfollowed)).then(|| {
+        let (state, why) = K::UNFOLLOWED;
         let which = match port {
-            Some(port) => format!("Port {port} of Service {named} is opaque"),
-            None => format!("All ports of Service {named} are opaque"),
+            Some(port) => format!("Port {port} of Service {named} is {state}"),
+            None => format!("All ports of Service {named} are {state}"),
         };
-        let message =
-            format!("{which}: routes are for HTTP, and for ports where it is looked for.");
-        (UNSUPPORTED_VALUE, message)
+        (UNSUPPORTED_VALUE, format!("{which}: {why}."))
     })
 }
 
 /// Why none of the rules is of use.
-fn useless(route: &RouteObject) -> Option<(&'static str, String)> {
+fn useless<K: RouteKind>(route: &RouteObject<K>) -> Option<(&'static str, String)> {
     if route.is_usable {
         return None;
     }
@@ -130,7 +135,7 @@ fn useless(route: &RouteObject) -> Option<(&'static str, String)> {
     Some((UNSUPPORTED_VALUE, message))
 }
 
-fn in_use(route: &RouteObject) -> String {
+fn in_use<K: RouteKind>(route: &RouteObject<K>) -> String {
     let ignored = route.problems.iter().filter(|p| p.effect == Effect::None);
     let ignored = sentences(ignored);
     if ignored.is_empty() {
@@ -140,12 +145,12 @@ fn in_use(route: &RouteObject) -> String {
     }
 }
 
-fn partially_invalid(route: &RouteObject) -> Option<Verdict> {
+fn partially_invalid<K: RouteKind>(route: &RouteObject<K>) -> Option<Verdict> {
     let broken = broken(route);
     (!broken.is_empty()).then(|| Verdict::new(PARTIALLY_INVALID, true, UNSUPPORTED_VALUE, broken))
 }
 
-fn broken(route: &RouteObject) -> String {
+fn broken<K: RouteKind>(route: &RouteObject<K>) -> String {
     sentences(route.problems.iter().filter(|p| p.effect != Effect::None))
 }
 
@@ -164,10 +169,9 @@ fn sentence(problem: &Problem) -> String {
     }
 }
 
-fn resolved(snapshot: &Snapshot, route: &RouteObject) -> Verdict {
+fn resolved<K: RouteKind>(snapshot: &Snapshot, route: &RouteObject<K>) -> Verdict {
     let own = route.object.namespace().unwrap_or_default();
-    let rules = route.object.spec.rules.iter();
-    let backends = rules.flat_map(|rule| &rule.backend_refs);
+    let backends = route.object.backend_refs();
     let mut unresolved: Vec<_> = backends
         .filter_map(|backend| unresolved(snapshot, &own, backend))
         .collect();
@@ -191,7 +195,7 @@ fn resolved(snapshot: &Snapshot, route: &RouteObject) -> Verdict {
 fn unresolved(
     snapshot: &Snapshot,
     own: &str,
-    backend: &HttpBackendRef,
+    backend: &BackendRef,
 ) -> Option<(&'static str, String)> {
     if !backend.is_service() {
         let kind = backend.kind.as_deref().unwrap_or_default();

@@ -14,7 +14,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::ResourceExt as _;
-use mesh_api::{link::Link as KubeLink, names, route::HTTPRoute, split::TrafficSplit};
+use mesh_api::{
+    link::Link as KubeLink,
+    names,
+    route::{HTTPRoute, TLSRoute},
+    split::TrafficSplit,
+};
 use mesh_core::{
     cluster::ClusterName,
     destination::Protocol,
@@ -37,6 +42,7 @@ pub(crate) struct Objects {
     pub(crate) pods: Vec<Arc<KubePod>>,
     pub(crate) splits: Vec<Arc<TrafficSplit>>,
     pub(crate) routes: Vec<Arc<HTTPRoute>>,
+    pub(crate) tls_routes: Vec<Arc<TLSRoute>>,
     pub(crate) links: Vec<Arc<KubeLink>>,
     /// None while they cannot be read.
     pub(crate) policies: Option<PolicyObjects>,
@@ -76,10 +82,8 @@ pub(crate) fn read(
             endpoints.entry(name).or_default().push(slice(object));
         }
     }
-    let Routes {
-        attached,
-        objects: route_objects,
-    } = routes(&objects.routes);
+    let http: Routes<HTTPRoute> = routes(&objects.routes);
+    let tls: Routes<TLSRoute> = routes(&objects.tls_routes);
     Snapshot {
         services,
         service_ips,
@@ -87,8 +91,10 @@ pub(crate) fn read(
         pods,
         pod_ips,
         splits: splits(&objects.splits),
-        routes: attached,
-        route_objects,
+        routes: http.attached,
+        route_objects: http.objects,
+        tls_routes: tls.attached,
+        tls_route_objects: tls.objects,
         links: links(&objects.links, cluster, trust_domain, roots),
         reserved: reserved(objects),
         policies: objects
@@ -534,6 +540,7 @@ mod tests {
             ],
             splits: Vec::new(),
             routes: Vec::new(),
+            tls_routes: Vec::new(),
             links: Vec::new(),
             policies: None,
         };

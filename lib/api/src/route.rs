@@ -1,8 +1,8 @@
-//! `HTTPRoute` of the Gateway API, `gateway.networking.k8s.io/v1`: the fields
-//! that mean something when the parent is a Service.
+//! `HTTPRoute` and `TLSRoute` of the Gateway API, `gateway.networking.k8s.io/v1`: the
+//! fields that mean something when the parent is a Service.
 //!
-//! Its definition is not ours to install. The API server checks objects against
-//! it; here every field may be missing, and words that are not known are kept,
+//! Their definitions are not ours to install. The API server checks objects against
+//! them; here every field may be missing, and words that are not known are kept,
 //! so that one odd route cannot hide the others.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition as KubeCondition;
@@ -24,7 +24,7 @@ pub const CONTROLLER_NAME: &str = "mesh.dev/control";
     kind = "HTTPRoute",
     plural = "httproutes",
     schema = "disabled",
-    status = "HttpRouteStatus",
+    status = "RouteStatus",
     namespaced
 )]
 #[serde(rename_all = "camelCase", default)]
@@ -35,10 +35,39 @@ pub struct HttpRouteSpec {
     pub rules: Vec<HttpRouteRule>,
 }
 
+/// Where TLS connections to Services go, by the server name that they ask for.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "gateway.networking.k8s.io",
+    version = "v1",
+    kind = "TLSRoute",
+    plural = "tlsroutes",
+    schema = "disabled",
+    status = "RouteStatus",
+    namespaced
+)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TlsRouteSpec {
+    /// What the rules are attached to.
+    pub parent_refs: Vec<ParentRef>,
+    /// Server names, or `*.` and their end.
+    pub hostnames: Vec<String>,
+    /// One.
+    pub rules: Vec<TlsRouteRule>,
+}
+
+/// Where connections go.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TlsRouteRule {
+    /// Who takes them.
+    pub backend_refs: Vec<BackendRef>,
+}
+
 /// What controllers say of a route.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct HttpRouteStatus {
+pub struct RouteStatus {
     /// A [`RouteParentStatus`] for each parent and controller. They are kept as
     /// they are written: those of others are not ours to understand or change.
     pub parents: Vec<Value>,
@@ -89,7 +118,7 @@ pub struct HttpRouteRule {
     /// What happens to requests and answers.
     pub filters: Vec<HttpRouteFilter>,
     /// Who answers; nobody named means the parent.
-    pub backend_refs: Vec<HttpBackendRef>,
+    pub backend_refs: Vec<BackendRef>,
     /// How long that may take.
     pub timeouts: HttpRouteTimeouts,
     /// When a request is tried again; not supported.
@@ -205,10 +234,10 @@ pub struct PathModifier {
     pub replace_prefix_match: Option<String>,
 }
 
-/// Who answers some of a rule's requests.
+/// Who answers some of a rule's requests, or takes some of its connections.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct HttpBackendRef {
+pub struct BackendRef {
     /// The API group; missing and empty mean core.
     pub group: Option<String>,
     /// Missing means a Service.
@@ -221,7 +250,7 @@ pub struct HttpBackendRef {
     pub port: Option<i32>,
     /// Its share; missing means 1.
     pub weight: Option<i32>,
-    /// What happens to its requests alone.
+    /// What happens to its requests alone; only in an HTTPRoute.
     pub filters: Vec<HttpRouteFilter>,
 }
 
@@ -243,7 +272,7 @@ impl ParentRef {
     }
 }
 
-impl HttpBackendRef {
+impl BackendRef {
     /// Whether it is a Service.
     #[must_use]
     pub fn is_service(&self) -> bool {
@@ -294,5 +323,31 @@ mod tests {
         let rewrite = rule.filters[0].url_rewrite.as_ref().unwrap();
         let path = rewrite.path.as_ref().unwrap();
         assert_eq!(path.replace_prefix_match.as_deref(), Some("/v2"));
+    }
+
+    #[test]
+    fn a_tls_route_of_the_gateway_api_is_read() {
+        let route: TLSRoute = serde_json::from_value(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "TLSRoute",
+            "metadata": {"name": "vault", "namespace": "shop"},
+            "spec": {
+                "useDefaultGateways": "None",
+                "parentRefs": [{"group": "", "kind": "Service", "name": "vault", "port": 443}],
+                "hostnames": ["vault.example.com", "*.vault.example.com"],
+                "rules": [{
+                    "name": "all",
+                    "backendRefs": [{"name": "vault-east", "port": 443, "weight": 90}],
+                }],
+            },
+            "status": {"parents": [{"controllerName": "example.com/other", "odd": 1}]},
+        }))
+        .unwrap();
+        assert!(route.spec.parent_refs[0].is_service());
+        assert_eq!(route.spec.hostnames[1], "*.vault.example.com");
+        let backend = &route.spec.rules[0].backend_refs[0];
+        assert!(backend.is_service());
+        assert_eq!((backend.port, backend.weight), (Some(443), Some(90)));
+        assert_eq!(route.status.unwrap().parents[0]["odd"], 1);
     }
 }

@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use crate::{cluster::ClusterName, identities::Identities, route::HttpRoutes};
+use crate::{
+    cluster::ClusterName,
+    identities::Identities,
+    route::{HttpRoutes, tls::TlsRoutes},
+};
 
 /// What to do with connections to one original destination.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +39,9 @@ pub struct Service {
     pub backends: Vec<Backend>,
     /// What HTTP requests are led by instead, if there is any route.
     pub routes: HttpRoutes,
-    /// The Services that rules of `routes` lead to, by position.
+    /// What TLS connections are led by instead, if there is any route.
+    pub tls_routes: TlsRoutes,
+    /// The Services that routes lead to, by position.
     pub route_backends: Vec<Backend>,
 }
 

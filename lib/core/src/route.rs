@@ -1,12 +1,14 @@
-//! HTTP routes of a Service, as the Gateway API has them, and which of their
-//! rules a request is for.
+//! Routes of a Service, as the Gateway API has them: which rule of its HTTP
+//! routes a request is for, and which of its TLS routes a connection.
 //!
 //! How a rule is told from others is in [`matching`], with the expressions of
-//! [`pattern`]; what it does to messages is in [`filter`].
+//! [`pattern`]; what it does to messages is in [`filter`]. TLS routes are in
+//! [`tls`].
 
 pub mod filter;
 pub mod matching;
 pub mod pattern;
+pub mod tls;
 
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 
@@ -67,13 +69,20 @@ pub struct Forward {
     pub rewrite: Rewrite,
     /// How long the answer may take to begin.
     pub timeout: Option<Duration>,
+    /// Who answers.
+    pub shares: Shares,
+}
+
+/// The Services among which a rule's requests or connections are shared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shares {
     /// How one of the backends is chosen.
     pub distribution: Distribution,
     /// In order of preference.
     pub backends: Vec<RuleBackend>,
 }
 
-/// A share of a rule's requests.
+/// A share of what a rule is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleBackend {
     /// Which of the destination's route backends; none if the Service that is
@@ -83,14 +92,14 @@ pub struct RuleBackend {
     pub weight: u32,
 }
 
-/// What a request goes to.
+/// What a request or a connection goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// This of the destination's route backends.
     Backend(usize),
-    /// A Service that does not exist: 500.
+    /// A Service that does not exist: a request is answered with 500.
     Missing,
-    /// No backend has an endpoint: 503.
+    /// No backend has an endpoint: a request is answered with 503.
     Unavailable,
 }
 
@@ -169,8 +178,8 @@ impl HttpRoutes {
     }
 }
 
-impl Forward {
-    /// The backend for the next request. `available` says of each of the
+impl Shares {
+    /// The backend for what comes next. `available` says of each of the
     /// destination's route backends whether it has a usable endpoint now;
     /// `dice` is a random number.
     ///

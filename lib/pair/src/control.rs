@@ -25,7 +25,10 @@ use mesh_core::{
     inbound::InboundPolicy,
     link::Links,
     ports,
-    route::HttpRoutes,
+    route::{
+        HttpRoutes, RuleBackend, Shares,
+        tls::{TlsRoute, TlsRoutes},
+    },
 };
 use mesh_proto::{
     convert::{
@@ -73,6 +76,8 @@ pub struct Port {
     name: &'static str,
     protocol: Protocol,
     clients: Clients,
+    /// Where TLS connections for some server names go instead.
+    routes: Vec<(&'static str, u16)>,
 }
 
 impl Port {
@@ -86,6 +91,7 @@ impl Port {
             name,
             protocol,
             clients: Clients::Identities(vec![(&id(CLIENT)).into()]),
+            routes: Vec::new(),
         }
     }
 
@@ -102,6 +108,14 @@ impl Port {
     #[must_use]
     pub const fn at(mut self, target: u16) -> Self {
         self.target = target;
+        self
+    }
+
+    /// The same, with a TLSRoute: for `hostname` it leads to another port of the pod,
+    /// of which a [`Port`] says who may reach it.
+    #[must_use]
+    pub fn leading(mut self, hostname: &'static str, target: u16) -> Self {
+        self.routes.push((hostname, target));
         self
     }
 }
@@ -242,8 +256,8 @@ impl Script {
             name: port.name.into(),
             port: port.number,
         };
-        let endpoint = Endpoint {
-            address: self.far.address(port.target),
+        let endpoint = |target: u16| Endpoint {
+            address: self.far.address(target),
             mesh: Some(MeshPeer {
                 identity: id(SERVER).into(),
                 port: ports::INBOUND,
@@ -253,13 +267,31 @@ impl Script {
             pod: "web-0".into(),
             zone: "".into(),
         };
+        let backend = |target| Backend::own(reference.clone(), 1, vec![endpoint(target)]);
+        let targets = port.routes.iter().map(|(_, target)| *target);
+        let routes = port.routes.iter().enumerate();
+        let routes = routes.filter_map(|(at, (hostname, _))| {
+            Some(TlsRoute {
+                namespace: "shop".into(),
+                name: port.name.into(),
+                hostnames: vec![hostname.parse().ok()?],
+                shares: Shares {
+                    distribution: Distribution::FirstAvailable,
+                    backends: vec![RuleBackend {
+                        backend: Some(at),
+                        weight: 1,
+                    }],
+                },
+            })
+        });
         Destination::Service(Service {
             reference: reference.clone(),
             protocol: port.protocol,
             distribution: Distribution::FirstAvailable,
-            backends: vec![Backend::own(reference, 1, vec![endpoint])],
+            backends: vec![backend(port.target)],
             routes: HttpRoutes::default(),
-            route_backends: Vec::new(),
+            tls_routes: TlsRoutes::new(routes.collect()),
+            route_backends: targets.map(backend).collect(),
         })
     }
 

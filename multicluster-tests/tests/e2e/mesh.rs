@@ -19,4 +19,5 @@ mod refusals;
 mod repeated;
 mod rotation;
 mod routes;
+mod server_names;
 mod third_party;

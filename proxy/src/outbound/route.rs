@@ -8,7 +8,8 @@ use std::{
 
 use http::{HeaderValue, Request, StatusCode, Uri, request::Parts, uri::Authority};
 use mesh_core::route::{
-    Action, Choice, Forward, HttpRoutes, Picked, filter::HeaderChanges, matching::RequestHead,
+    Action, Choice, Forward, HttpRoutes, Picked, Shares, filter::HeaderChanges,
+    matching::RequestHead,
 };
 use mesh_dataplane::message::{Response, convert};
 use mesh_http::head::{Head, Invalid};
@@ -92,13 +93,10 @@ pub(super) fn decide<'a>(
         }
         Action::Forward(forward) => forward,
     };
-    let backend = backend(forward, routed, tried, now)?;
+    let (backend, endpoint) = share(&forward.shares, routed, tried, now)?;
     Ok(Sending {
         backend,
-        endpoint: backend
-            .balancer
-            .pick(tried, now)
-            .ok_or(Instead::NoEndpoint)?,
+        endpoint,
         changes: Some(Changes { picked, forward }),
     })
 }
@@ -130,22 +128,43 @@ fn request_head(head: &Parts) -> RequestHead<'_> {
     }
 }
 
-fn backend<'a>(
-    forward: &Forward,
+/// Why a rule leads nowhere.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Nowhere {
+    /// To a Service that does not exist.
+    Missing,
+    /// None of its backends has an endpoint.
+    NoEndpoint,
+}
+
+/// The backend for what comes next by `shares` of `backends`, and its endpoint.
+pub(super) fn share<'a>(
+    shares: &Shares,
     backends: &'a [Route],
     tried: &Tried,
     now: Instant,
-) -> Result<&'a Route, Instead<'a>> {
+) -> Result<(&'a Route, Arc<EndpointState>), Nowhere> {
     let dice = rand::random();
     let choices = Choosy::ALL.into_iter().map(|choosy| {
         let has = |backend: &Route| backend.balancer.has(choosy, tried, now);
-        forward.choose(|at| backends.get(at).is_some_and(has), dice)
+        shares.choose(|at| backends.get(at).is_some_and(has), dice)
     });
     let mut possible = choices.filter(|choice| *choice != Choice::Unavailable);
-    match possible.next().unwrap_or(Choice::Unavailable) {
-        Choice::Backend(at) => backends.get(at).ok_or(Instead::MissingBackend),
-        Choice::Missing => Err(Instead::MissingBackend),
-        Choice::Unavailable => Err(Instead::NoEndpoint),
+    let backend = match possible.next().unwrap_or(Choice::Unavailable) {
+        Choice::Backend(at) => backends.get(at).ok_or(Nowhere::Missing)?,
+        Choice::Missing => return Err(Nowhere::Missing),
+        Choice::Unavailable => return Err(Nowhere::NoEndpoint),
+    };
+    let endpoint = backend.balancer.pick(tried, now);
+    Ok((backend, endpoint.ok_or(Nowhere::NoEndpoint)?))
+}
+
+impl From<Nowhere> for Instead<'_> {
+    fn from(nowhere: Nowhere) -> Self {
+        match nowhere {
+            Nowhere::Missing => Self::MissingBackend,
+            Nowhere::NoEndpoint => Self::NoEndpoint,
+        }
     }
 }
 
@@ -260,6 +279,7 @@ mod tests {
             HttpRoute, Rule, RuleBackend,
             filter::{PathChange, Redirect, Rewrite},
             matching::{PathMatch, RequestMatch},
+            tls::TlsRoutes,
         },
     };
     use mesh_drive::conduit::Version;
@@ -309,8 +329,10 @@ mod tests {
         Forward {
             rewrite: Rewrite::default(),
             timeout: None,
-            distribution,
-            backends: backends.collect(),
+            shares: Shares {
+                distribution,
+                backends: backends.collect(),
+            },
         }
     }
 
@@ -331,6 +353,7 @@ mod tests {
             distribution: Distribution::FirstAvailable,
             backends: vec![service_at("web", west)],
             routes,
+            tls_routes: TlsRoutes::default(),
             route_backends: vec![service_at("web-east", east), service_at("web", west)],
         })
     }

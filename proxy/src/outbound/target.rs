@@ -11,7 +11,7 @@ use mesh_core::{
     destination::{
         Backend, Destination, Distribution, Endpoint, MeshPeer, Protocol, choose_backend,
     },
-    route::HttpRoutes,
+    route::{HttpRoutes, tls::TlsRoutes},
 };
 use tokio::sync::watch;
 
@@ -34,6 +34,8 @@ pub(crate) enum Kind {
         own: Vec<Route>,
         /// What HTTP requests are led by instead, if there is any route.
         routes: HttpRoutes,
+        /// What TLS connections are led by instead, if there is any route.
+        tls_routes: TlsRoutes,
         route_backends: Vec<Backend>,
         routed: Vec<Route>,
     },
@@ -62,6 +64,14 @@ impl Target {
 }
 
 impl State {
+    /// Whether a TLS connection goes where the server name leads that it asks for.
+    pub(crate) fn leads_by_server_name(&self) -> bool {
+        match &self.kind {
+            Kind::Service { tls_routes, .. } => !tls_routes.is_empty(),
+            Kind::Unknown | Kind::UndefinedPort | Kind::Pod(_) => false,
+        }
+    }
+
     /// The endpoint for the next attempt after those that were `tried`, and its
     /// route; none if no backend has any endpoint.
     pub(crate) fn pick(&self, tried: &Tried, now: Instant) -> Option<(&Route, Arc<EndpointState>)> {
@@ -182,6 +192,7 @@ impl States {
                         own: service.backends.iter().map(&mut route).collect(),
                         backends: service.backends,
                         routes: service.routes,
+                        tls_routes: service.tls_routes,
                         routed: service.route_backends.iter().map(route).collect(),
                         route_backends: service.route_backends,
                     },
@@ -252,6 +263,7 @@ mod tests {
             distribution: Distribution::FirstAvailable,
             backends: backends.collect(),
             routes: HttpRoutes::default(),
+            tls_routes: TlsRoutes::default(),
             route_backends: Vec::new(),
         })
     }

@@ -100,7 +100,9 @@ impl Pair {
         tokio::spawn(async move {
             let spoken = match spoken {
                 As::Bytes => {
-                    let _ = outbound::tcp::carry(&outbound, Replay::new(ours), &target).await;
+                    let _ =
+                        outbound::tcp::carry(&outbound, Replay::new(ours), Spoken::Opaque, &target)
+                            .await;
                     return;
                 }
                 As::Http => Spoken::Http1,

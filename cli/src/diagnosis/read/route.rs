@@ -1,30 +1,42 @@
-//! The HTTPRoutes of a Service, as the user may read them.
+//! The HTTPRoutes and TLSRoutes of a Service, as the user may read them.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, fmt::Debug};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{Api, ResourceExt, api::ListParams};
+use k8s_openapi::{NamespaceResourceScope, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::{Api, Resource, ResourceExt, api::ListParams};
 use mesh_api::{
     names,
     route::{
-        CONTROLLER_NAME, HTTPRoute, HttpBackendRef, HttpRouteMatch, HttpRouteRule, ParentRef,
-        RouteParentStatus,
+        BackendRef, CONTROLLER_NAME, HTTPRoute, HttpRouteMatch, HttpRouteRule, ParentRef,
+        RouteParentStatus, RouteStatus, TLSRoute,
     },
 };
+use serde::de::DeserializeOwned;
 
 use super::{
-    super::facts::{Accepted, Goal, HttpRoute, Read, RouteRule, RuleBackend, Target},
+    super::facts::{Accepted, Goal, Read, Route, RouteKind, RouteRule, RuleBackend, Target},
     call::Named,
 };
 use crate::{check::state::text, cluster::Cluster};
+
+/// Names of servers that are shown of one route.
+const MOST_NAMES: usize = 3;
 
 /// The routes of the port of a Service; none where nobody has installed them.
 pub(super) async fn routes(
     cluster: &Cluster,
     target: &Target,
     port: Option<u16>,
-) -> Read<Vec<HttpRoute>> {
-    let api: Api<HTTPRoute> = Api::namespaced(cluster.client.clone(), &target.namespace);
+) -> Read<Vec<Route>> {
+    let http: Vec<HTTPRoute> = listed(cluster, target).await?;
+    let tls: Vec<TLSRoute> = listed(cluster, target).await?;
+    let mut routes = attached(http, target, port);
+    routes.extend(attached(tls, target, port));
+    Ok(routes)
+}
+
+async fn listed<K: Written>(cluster: &Cluster, target: &Target) -> Read<Vec<K>> {
+    let api: Api<K> = Api::namespaced(cluster.client.clone(), &target.namespace);
     let listing = async {
         match api.list(&ListParams::default()).await {
             Ok(listed) => Ok(listed.items),
@@ -32,19 +44,78 @@ pub(super) async fn routes(
             Err(error) => Err(error),
         }
     };
-    let what = format!("list HTTPRoutes in {}", target.namespace);
-    let objects = cluster.ask(&what, listing).await.map_err(text)?;
-    Ok(attached(objects, target, port))
+    let what = format!("list {}s in {}", K::kind(&()), target.namespace);
+    cluster.ask(&what, listing).await.map_err(text)
+}
+
+/// A kind of routes, as it is written.
+trait Written:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned
+{
+    const KIND: RouteKind;
+
+    fn parent_refs(&self) -> &[ParentRef];
+
+    fn status(&self) -> Option<&RouteStatus>;
+
+    /// What its rules are for and lead to, as far as nobody says anything against it.
+    fn rules(&self, target: &Target, port: Option<u16>) -> Vec<RouteRule>;
+}
+
+impl Written for HTTPRoute {
+    const KIND: RouteKind = RouteKind::Http;
+
+    fn parent_refs(&self) -> &[ParentRef] {
+        &self.spec.parent_refs
+    }
+
+    fn status(&self) -> Option<&RouteStatus> {
+        self.status.as_ref()
+    }
+
+    fn rules(&self, target: &Target, port: Option<u16>) -> Vec<RouteRule> {
+        let primary = self.annotations().get(names::PRIMARY_SERVICE);
+        let rules = self.spec.rules.iter();
+        rules
+            .map(|rule| RouteRule {
+                requests: requests(rule),
+                goal: goal(rule, primary, target, port),
+            })
+            .collect()
+    }
+}
+
+impl Written for TLSRoute {
+    const KIND: RouteKind = RouteKind::Tls;
+
+    fn parent_refs(&self) -> &[ParentRef] {
+        &self.spec.parent_refs
+    }
+
+    fn status(&self) -> Option<&RouteStatus> {
+        self.status.as_ref()
+    }
+
+    fn rules(&self, target: &Target, port: Option<u16>) -> Vec<RouteRule> {
+        let primary = self.annotations().get(names::PRIMARY_SERVICE);
+        let rules = self.spec.rules.iter();
+        rules
+            .map(|rule| RouteRule {
+                requests: connections(&self.spec.hostnames),
+                goal: members(&rule.backend_refs, primary, target, port),
+            })
+            .collect()
+    }
 }
 
 /// Those that are attached, the oldest first.
-fn attached(mut objects: Vec<HTTPRoute>, target: &Target, port: Option<u16>) -> Vec<HttpRoute> {
+fn attached<K: Written>(mut objects: Vec<K>, target: &Target, port: Option<u16>) -> Vec<Route> {
     objects.sort_by_key(|object| {
-        let made = object.metadata.creation_timestamp.clone();
+        let made = object.meta().creation_timestamp.clone();
         (made, object.name_any())
     });
     let routes = objects.iter().filter_map(|object| {
-        let mut parents = object.spec.parent_refs.iter();
+        let mut parents = object.parent_refs().iter();
         let parent = parents.find(|parent| is_of(parent, target, port))?;
         Some(route(object, parent, target, port))
     });
@@ -60,26 +131,24 @@ fn is_of(parent: &ParentRef, target: &Target, port: Option<u16>) -> bool {
         && parent.port.is_none_or(is_port)
 }
 
-fn route(object: &HTTPRoute, parent: &ParentRef, target: &Target, port: Option<u16>) -> HttpRoute {
-    let primary = object.annotations().get(names::PRIMARY_SERVICE);
+fn route<K: Written>(object: &K, parent: &ParentRef, target: &Target, port: Option<u16>) -> Route {
     let accepted = accepted(object, parent);
     let mut said = match &accepted {
         Some(Accepted::Partially(message)) => leading_nowhere(message),
         Some(Accepted::Yes | Accepted::No(_)) | None => HashMap::new(),
     };
-    let rules = object.spec.rules.iter().zip(1_usize..);
-    HttpRoute {
+    let mut rules = object.rules(target, port);
+    for (rule, number) in rules.iter_mut().zip(1..) {
+        if let Some(goal) = said.remove(&number) {
+            rule.goal = goal;
+        }
+    }
+    Route {
+        kind: K::KIND,
         namespace: target.namespace.clone(),
         name: object.name_any(),
-        is_ordered: primary.is_some(),
-        rules: rules
-            .map(|(rule, number)| RouteRule {
-                requests: requests(rule),
-                goal: said
-                    .remove(&number)
-                    .unwrap_or_else(|| goal(rule, primary, target, port)),
-            })
-            .collect(),
+        is_ordered: object.annotations().contains_key(names::PRIMARY_SERVICE),
+        rules,
         accepted,
     }
 }
@@ -103,8 +172,11 @@ fn leading_nowhere(message: &str) -> HashMap<usize, Goal> {
 }
 
 /// What mesh-control says of the route as it is now.
-fn accepted(object: &HTTPRoute, parent: &ParentRef) -> Option<Accepted> {
-    let entries = object.status.iter().flat_map(|status| &status.parents);
+fn accepted<K: Written>(object: &K, parent: &ParentRef) -> Option<Accepted> {
+    let entries = object
+        .status()
+        .into_iter()
+        .flat_map(|status| &status.parents);
     let mut entries = entries
         .filter(|entry| entry["controllerName"] == CONTROLLER_NAME)
         .filter_map(|entry| serde_json::from_value::<RouteParentStatus>(entry.clone()).ok());
@@ -113,7 +185,7 @@ fn accepted(object: &HTTPRoute, parent: &ParentRef) -> Option<Accepted> {
         let mut current = ours
             .conditions
             .iter()
-            .filter(|condition| condition.observed_generation == object.metadata.generation);
+            .filter(|condition| condition.observed_generation == object.meta().generation);
         current.find(|condition| condition.type_ == kind)
     };
     let accepted = condition("Accepted")?;
@@ -147,7 +219,17 @@ fn goal(
     if filters.any(|filter| filter == "RequestRedirect") {
         return Goal::Redirect;
     }
-    if rule.backend_refs.is_empty() {
+    members(&rule.backend_refs, primary, target, port)
+}
+
+/// The backends of a rule; nobody named means the Service itself.
+fn members(
+    named: &[BackendRef],
+    primary: Option<&String>,
+    target: &Target,
+    port: Option<u16>,
+) -> Goal {
+    if named.is_empty() {
         return Goal::Backends(vec![RuleBackend {
             namespace: target.namespace.clone(),
             name: target.name.clone(),
@@ -155,7 +237,7 @@ fn goal(
             weight: 1,
         }]);
     }
-    let mut members: Vec<&HttpBackendRef> = rule.backend_refs.iter().collect();
+    let mut members: Vec<&BackendRef> = named.iter().collect();
     if let Some(primary) = primary {
         // A stable sort: the others keep their order.
         members.sort_by_key(|member| member.name != *primary);
@@ -175,6 +257,20 @@ fn goal(
         }
     });
     Goal::Backends(backends.collect())
+}
+
+/// Which connections a TLSRoute is for.
+fn connections(hostnames: &[String]) -> String {
+    let shown: Vec<&str> = hostnames
+        .iter()
+        .take(MOST_NAMES)
+        .map(String::as_str)
+        .collect();
+    let shown = shown.join(" or ");
+    match hostnames.len().saturating_sub(MOST_NAMES) {
+        0 => format!("TLS for {shown}"),
+        more => format!("TLS for {shown} or {more} more"),
+    }
 }
 
 /// Which requests a rule is for.
@@ -209,7 +305,7 @@ fn one_match(found: &HttpRouteMatch) -> String {
 }
 
 /// The Services that requests go to by the rules of those `routes` that count.
-pub(super) fn backends(routes: &Read<Vec<HttpRoute>>) -> Vec<Named> {
+pub(super) fn backends(routes: &Read<Vec<Route>>) -> Vec<Named> {
     let mut found = Vec::new();
     let counting = routes.iter().flatten().filter(|route| route.counts());
     for route in counting {
@@ -394,7 +490,7 @@ mod tests {
 
     #[test]
     fn only_backends_that_get_requests_are_looked_at() {
-        let names = |route: &HttpRoute| -> Vec<String> {
+        let names = |route: &Route| -> Vec<String> {
             let found = backends(&Ok(vec![route.clone()]));
             found.into_iter().map(|named| named.name).collect()
         };
@@ -446,5 +542,39 @@ mod tests {
             let routes = attached(vec![route], &target(), Some(80));
             assert_eq!(routes[0].accepted, expected, "{status}");
         }
+    }
+
+    #[test]
+    fn a_tls_route_says_its_names_and_what_it_leads_to() {
+        let object = |names: &[&str]| -> TLSRoute {
+            let rule = json!({"backendRefs": [
+                {"name": "web", "port": 443}, {"name": "web-east", "port": 443}]});
+            let route = json!({
+                "metadata": {
+                    "name": "web", "namespace": "shop",
+                    "annotations": {"mesh.dev/primary-service": "web-east"},
+                },
+                "spec": {"parentRefs": [web(Some(443))], "hostnames": names, "rules": [rule]},
+            });
+            serde_json::from_value(route).unwrap()
+        };
+        for (names, expected) in [
+            (&["a.example"][..], "TLS for a.example"),
+            (
+                &["a.example", "*.b.example", "c", "d", "e"],
+                "TLS for a.example or *.b.example or c or 2 more",
+            ),
+        ] {
+            let routes = attached(vec![object(names)], &target(), Some(443));
+            assert_eq!(routes[0].kind, RouteKind::Tls);
+            assert_eq!(routes[0].rules[0].requests, expected);
+            let named = backends(&Ok(routes));
+            let named: Vec<_> = named
+                .iter()
+                .map(|named| (&*named.name, named.port))
+                .collect();
+            assert_eq!(named, [("web-east", Some(443)), ("web", Some(443))]);
+        }
+        assert!(attached(vec![object(&["a"])], &target(), Some(80)).is_empty());
     }
 }

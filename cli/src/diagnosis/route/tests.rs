@@ -47,7 +47,8 @@ fn routed(rules: Vec<RouteRule>) -> Facts {
     call.service = Ok(Some(service(Exported::No)));
     call.backends = vec![local("web", vec![endpoint("web-1")])];
     call.route_backends = vec![east, local("web", vec![endpoint("web-1")])];
-    call.routes = Ok(vec![HttpRoute {
+    call.routes = Ok(vec![Route {
+        kind: RouteKind::Http,
         namespace: "shop".into(),
         name: "canary".into(),
         accepted: Some(Accepted::Yes),
@@ -73,7 +74,7 @@ fn call(facts: &mut Facts) -> &mut Call {
     facts.call.as_mut().unwrap()
 }
 
-fn the_route(facts: &mut Facts) -> &mut HttpRoute {
+fn the_route(facts: &mut Facts) -> &mut Route {
     &mut call(facts).routes.as_mut().unwrap()[0]
 }
 
@@ -348,4 +349,42 @@ fn a_split_beside_a_route_is_for_what_is_no_http() {
     assert_eq!(verdict(&hops), Verdict::Good, "{hops:#?}");
     let routes = of_place(&hops, Place::Route);
     assert!(routes[1].2.contains("no HTTP"), "{routes:?}");
+}
+
+/// `web` has a TLSRoute beside nothing else.
+fn tls_routed(rules: Vec<RouteRule>) -> Facts {
+    let mut facts = routed(rules);
+    the_route(&mut facts).kind = RouteKind::Tls;
+    facts
+}
+
+#[test]
+fn a_tls_route_stands_beside_the_service_itself() {
+    let to_east = || {
+        let mut rule = rule(vec![named("web-east", 1)]);
+        rule.requests = "TLS for east.example".into();
+        vec![rule]
+    };
+    let mut facts = tls_routed(to_east());
+    let hops = diagnose(&facts);
+    assert_eq!(verdict(&hops), Verdict::Good, "{hops:#?}");
+    let shown = (State::Good, "canary", "TLS for east.example: web-east 1");
+    assert_eq!(of_place(&hops, Place::Route), [shown]);
+    let endpoints = of_place(&hops, Place::Endpoints);
+    let about: Vec<_> = endpoints.iter().map(|(_, about, _)| *about).collect();
+    assert_eq!(
+        about,
+        ["web-east", ""],
+        "the Service itself is for the rest"
+    );
+
+    break_east(&mut facts);
+    assert_eq!(verdict(&diagnose(&facts)), Verdict::Broken);
+
+    let mut refused = tls_routed(to_east());
+    the_route(&mut refused).accepted = Some(Accepted::No("why".into()));
+    let hops = diagnose(&refused);
+    let broken = &hops[first_broken(&hops).expect("it is not accepted")];
+    assert_eq!(broken.text, "TLSRoute canary is not accepted: why");
+    assert!(broken.advice.contains("edit tlsroute canary"), "{broken:?}");
 }

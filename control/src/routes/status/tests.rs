@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use mesh_core::destination::Protocol;
 use serde_json::{Value, json};
 
 use super::*;
@@ -28,13 +29,15 @@ fn beside(services: Snapshot, objects: &Objects, route: &str) -> Vec<Vec<String>
     };
     let name = ("shop".to_owned(), route.to_owned());
     let parents = verdicts(&snapshot, &snapshot.route_objects[&name]);
-    let lines = parents.into_iter().map(|(_, verdicts)| {
-        assert_eq!(verdicts.generation, Some(7));
-        let lines = verdicts.verdicts.into_iter().map(|verdict| {
-            let (kind, holds, reason) = (verdict.kind, verdict.holds, verdict.reason);
-            format!("{kind}={holds} {reason}: {}", verdict.message)
-        });
-        lines.collect()
+    let lines = parents.into_iter().map(|(_, verdicts)| lines(verdicts));
+    lines.collect()
+}
+
+fn lines(verdicts: Verdicts) -> Vec<String> {
+    assert_eq!(verdicts.generation, Some(7));
+    let lines = verdicts.verdicts.into_iter().map(|verdict| {
+        let (kind, holds, reason) = (verdict.kind, verdict.holds, verdict.reason);
+        format!("{kind}={holds} {reason}: {}", verdict.message)
     });
     lines.collect()
 }
@@ -49,6 +52,7 @@ fn objects(routes: Vec<Value>) -> Objects {
         pods: Vec::new(),
         splits: Vec::new(),
         routes: routes.map(Arc::new).collect(),
+        tls_routes: Vec::new(),
         links: Vec::new(),
         policies: None,
     }
@@ -76,6 +80,51 @@ fn a_route_that_is_all_right_is_told_so() {
     let backends = json!([{"name": "web", "port": 80}, {"name": "web-north", "port": 80}]);
     let rules = json!([{"backendRefs": backends}]);
     assert_eq!(of_rules(rules), [FOLLOWED, ALL_EXIST]);
+}
+
+/// What is said of a TLSRoute of `web`'s port 80 with this spec.
+fn of_tls(mut spec: Value, protocol: Protocol) -> Vec<String> {
+    spec["parentRefs"] = json!([{"group": "", "kind": "Service", "name": "web", "port": 80}]);
+    let route = serde_json::from_value(route("web", spec)).unwrap();
+    let objects = Objects {
+        tls_routes: vec![Arc::new(route)],
+        ..objects(Vec::new())
+    };
+    let (cluster, domain) = ("east".parse().unwrap(), "east".parse().unwrap());
+    let read = read(&objects, &cluster, &domain, &[]);
+    let mut snapshot = Snapshot {
+        tls_route_objects: read.tls_route_objects,
+        ..snapshot()
+    };
+    let name = ("shop".to_owned(), "web".to_owned());
+    snapshot.services.get_mut(&name).unwrap().ports[0].protocol = protocol;
+    let (_, verdicts) = verdicts(&snapshot, &snapshot.tls_route_objects[&name]).remove(0);
+    lines(verdicts)
+}
+
+#[test]
+fn a_tls_route_is_told_what_it_is_for_and_what_not() {
+    let spec = |names: &[&str], backend: &str| {
+        let backends = json!([{"name": backend, "port": 80}]);
+        json!({"hostnames": names, "rules": [{"backendRefs": backends}]})
+    };
+    for protocol in [Protocol::Detect, Protocol::Opaque, Protocol::Http1] {
+        let said = of_tls(spec(&["a.example"], "web"), protocol);
+        assert_eq!(said, [FOLLOWED, ALL_EXIST], "{protocol:?}");
+    }
+    let said = of_tls(spec(&["a.example"], "web"), Protocol::Http2);
+    let refused = "Accepted=false UnsupportedValue: Port 80 of Service shop/web is declared \
+                   HTTP/2: TLS is not looked for there.";
+    assert_eq!(said, [refused, ALL_EXIST]);
+    let said = of_tls(spec(&["A.example"], "nowhere"), Protocol::Opaque);
+    let refused = "Accepted=false UnsupportedValue: Dropped Rule 1: the route names no host for \
+                   which it is.";
+    let missing = "ResolvedRefs=false BackendNotFound: There is no Service shop/nowhere.";
+    assert_eq!(said, [refused, missing]);
+    let said = of_tls(spec(&["a.example", "A.example"], "web"), Protocol::Detect);
+    let partly =
+        format!("{FOLLOWED} Rule 1: the host name \"A.example\" is malformed and has no effect.");
+    assert_eq!(said, [partly.as_str(), ALL_EXIST]);
 }
 
 #[test]

@@ -1,27 +1,26 @@
 //! The rules of an HTTPRoute, from what people write to what sidecars do.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use http::{
     HeaderName, HeaderValue, Method, StatusCode,
     uri::{Authority, Scheme},
 };
 use kube::ResourceExt as _;
-use mesh_api::{
-    names,
-    route::{self as api, HTTPRoute, HttpRouteRule},
-};
+use mesh_api::route::{self as api, BackendRef, HTTPRoute, HttpRouteRule, ParentRef, RouteStatus};
 use mesh_core::{
-    destination::Distribution,
+    destination::Protocol,
     route::{
-        Action, Forward, HttpRoute, Rule, RuleBackend,
+        Action, Forward, HttpRoute, Rule,
         filter::{HeaderChanges, PathChange, Redirect, Rewrite},
         matching::{HeaderMatch, PathMatch, QueryMatch, RequestMatch, ValueMatch},
-        pattern::Pattern,
+        pattern::{MOST_PATTERNS, Pattern},
     },
 };
 
-use super::{Effect, Problem, Route, RouteService};
+use super::{
+    Converted, Effect, Name, Problem, Route, RouteKind, RouteObject, Snapshot, members::Members,
+};
 
 /// Rules of one route that count; there is a limit to what sidecars take.
 const MOST_RULES: usize = 64;
@@ -29,54 +28,75 @@ const MOST_RULES: usize = 64;
 /// every sidecar that calls its Service.
 const MOST_EXPRESSIONS: usize = 64;
 
-/// What a route came to.
-pub(super) struct Converted {
-    pub(super) route: Route,
-    pub(super) problems: Vec<Problem>,
-}
+impl RouteKind for HTTPRoute {
+    type Meaning = HttpRoute;
 
-pub(super) fn convert(object: &HTTPRoute) -> Converted {
-    let mut reading = Reading {
-        namespace: object.namespace().unwrap_or_default(),
-        primary: object.annotations().get(names::PRIMARY_SERVICE).cloned(),
-        number: 0,
-        patterns: 0,
-        services: Vec::new(),
-        problems: Vec::new(),
-    };
-    let mut rules = Vec::new();
-    for rule in &object.spec.rules {
-        reading.number += 1;
-        match reading.rule(rule) {
-            Ok(rule) => rules.push(rule),
-            Err(reason) => reading.problem(Effect::Dropped, reason),
-        }
+    const MOST_SIZE: usize = MOST_PATTERNS;
+
+    const UNFOLLOWED: (&'static str, &'static str) = (
+        "opaque",
+        "routes are for HTTP, and for ports where it is looked for",
+    );
+
+    fn of(snapshot: &Snapshot) -> &BTreeMap<Name, RouteObject<Self>> {
+        &snapshot.route_objects
     }
-    let route = HttpRoute {
-        namespace: reading.namespace.into(),
-        name: object.name_any().into(),
-        rules,
-    };
-    Converted {
-        route: Route {
-            route,
-            services: reading.services,
-            patterns: reading.patterns,
-        },
-        problems: reading.problems,
+
+    fn parent_refs(&self) -> &[ParentRef] {
+        &self.spec.parent_refs
+    }
+
+    fn backend_refs(&self) -> impl Iterator<Item = &BackendRef> {
+        self.spec.rules.iter().flat_map(|rule| &rule.backend_refs)
+    }
+
+    fn status(&self) -> Option<&RouteStatus> {
+        self.status.as_ref()
+    }
+
+    fn is_followed(protocol: Protocol) -> bool {
+        protocol != Protocol::Opaque
+    }
+
+    fn convert(&self) -> Converted<HttpRoute> {
+        let mut reading = Reading {
+            members: Members::of(self),
+            number: 0,
+            patterns: 0,
+            problems: Vec::new(),
+        };
+        let mut rules = Vec::new();
+        for rule in &self.spec.rules {
+            reading.number += 1;
+            match reading.rule(rule) {
+                Ok(rule) => rules.push(rule),
+                Err(reason) => reading.problem(Effect::Dropped, reason),
+            }
+        }
+        let is_usable = |rule: &Rule| !matches!(rule.action, Action::Fail);
+        Converted {
+            is_usable: rules.iter().any(is_usable),
+            route: Route {
+                route: HttpRoute {
+                    namespace: self.namespace().unwrap_or_default().into(),
+                    name: self.name_any().into(),
+                    rules,
+                },
+                services: reading.members.services,
+                size: reading.patterns,
+            },
+            problems: reading.problems,
+        }
     }
 }
 
 /// A route that is being read.
 struct Reading {
-    namespace: String,
-    /// Its backends are in order, this one first.
-    primary: Option<String>,
+    members: Members,
     /// Which of its rules it is, from 1 on.
     number: usize,
     /// Regular expressions of the rules so far, usable or not.
     patterns: usize,
-    services: Vec<RouteService>,
     problems: Vec<Problem>,
 }
 
@@ -139,54 +159,14 @@ impl Reading {
         rewrite: Rewrite,
         timeout: Option<Duration>,
     ) -> Forward {
-        let mut members: Vec<_> = rule.backend_refs.iter().collect();
-        let distribution = match &self.primary {
-            None => Distribution::RandomAvailable,
-            Some(primary) => {
-                // A stable sort: the others keep their order.
-                members.sort_by_key(|member| member.name != *primary);
-                Distribution::FirstAvailable
-            }
-        };
-        let mut backends: Vec<_> = members
-            .into_iter()
-            .map(|member| {
-                let weight = u32::try_from(member.weight.unwrap_or(1)).unwrap_or_default();
-                let service = self.service(member);
-                self.backend(service, weight)
-            })
-            .collect();
-        if backends.is_empty() {
-            backends.push(self.backend(RouteService::Parent, 1));
+        for member in rule.backend_refs.iter().filter(|m| !m.filters.is_empty()) {
+            let reason = format!("filters of {} alone are not supported", member.name);
+            self.problem(Effect::FailingShare, reason);
         }
         Forward {
             rewrite,
             timeout,
-            distribution,
-            backends,
-        }
-    }
-
-    fn backend(&mut self, service: RouteService, weight: u32) -> RuleBackend {
-        self.services.push(service);
-        RuleBackend {
-            backend: Some(self.services.len() - 1),
-            weight,
-        }
-    }
-
-    fn service(&mut self, member: &api::HttpBackendRef) -> RouteService {
-        if !member.filters.is_empty() {
-            let reason = format!("filters of {} alone are not supported", member.name);
-            self.problem(Effect::FailingShare, reason);
-        }
-        let port = member.port.and_then(|port| u16::try_from(port).ok());
-        match port {
-            Some(port) if member.is_service() && member.filters.is_empty() => {
-                let namespace = member.namespace.as_ref().unwrap_or(&self.namespace);
-                RouteService::Named((namespace.clone(), member.name.clone()), port)
-            }
-            _ => RouteService::Unusable,
+            shares: self.members.shares(&rule.backend_refs),
         }
     }
 

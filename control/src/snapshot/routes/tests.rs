@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use mesh_core::destination::Distribution;
+use mesh_api::route::{HTTPRoute, TLSRoute};
+use mesh_core::{destination::Distribution, route::Action};
 use serde_json::{Value, json};
 
 use super::{rules::duration, *};
@@ -28,7 +29,7 @@ fn with_rules(rules: Value) -> HTTPRoute {
 }
 
 fn actions(rules: Value) -> Vec<Action> {
-    let rules = convert(&with_rules(rules)).route.route.rules;
+    let rules = with_rules(rules).convert().route.route.rules;
     rules.into_iter().map(|rule| rule.action).collect()
 }
 
@@ -52,7 +53,7 @@ fn a_rule_whose_match_cannot_be_read_is_left_out() {
         {"matches": [{"headers": [{"name": "x-a", "value": "1"}]}]},
         {"timeouts": {"request": "soon"}},
     ]);
-    let converted = convert(&with_rules(rules));
+    let converted = with_rules(rules).convert();
     assert_eq!(converted.route.route.rules.len(), 1);
     assert_eq!(converted.problems.len(), 2);
 }
@@ -98,7 +99,7 @@ fn a_route_has_a_bounded_number_of_regular_expressions() {
         {},
         others
     ]);
-    let converted = convert(&with_rules(rules));
+    let converted = with_rules(rules).convert();
     let dropped: Vec<_> = converted.problems.iter().map(|p| p.rule).collect();
     assert_eq!(dropped, [2, 6]);
     for problem in converted.problems {
@@ -162,14 +163,14 @@ fn r1_r12_a_route_with_a_primary_is_ordered_and_one_without_is_weighted() {
     let parent = json!({"group": "", "kind": "Service", "name": "web"});
     let spec = json!({"parentRefs": [parent], "rules": [{"backendRefs": backends}]});
     let forward = |annotations: Value| {
-        let route = convert(&object("web", spec.clone(), annotations)).route;
+        let route = object("web", spec.clone(), annotations).convert().route;
         let services = route.services.iter().map(|service| match service {
             RouteService::Named((_, name), _) => name.clone(),
             RouteService::Parent | RouteService::Unusable => String::new(),
         });
         let services: Vec<_> = services.collect();
         match &route.route.rules[0].action {
-            Action::Forward(forward) => (forward.distribution, services),
+            Action::Forward(forward) => (forward.shares.distribution, services),
             Action::Redirect(_) | Action::Fail => unreachable!("it has backends"),
         }
     };
@@ -211,8 +212,103 @@ fn what_cannot_be_a_backend_fails_its_share() {
         {"name": "web", "port": 80, "filters": [{"type": "RequestMirror"}]},
         {"name": "web", "port": 80, "namespace": "other"},
     ]);
-    let route = convert(&with_rules(json!([{"backendRefs": backends}]))).route;
+    let route = with_rules(json!([{"backendRefs": backends}]))
+        .convert()
+        .route;
     let named = RouteService::Named(("other".to_owned(), "web".to_owned()), 80);
     assert_eq!(route.services[..3], [const { RouteService::Unusable }; 3]);
     assert_eq!(route.services[3], named);
+}
+
+/// A TLSRoute for `web` of this name, made so many seconds after the others.
+fn tls_route(name: &str, age: u8, spec: &Value) -> Arc<TLSRoute> {
+    let mut spec = spec.clone();
+    spec["parentRefs"] = json!([{"group": "", "kind": "Service", "name": "web", "port": 443}]);
+    let metadata = json!({
+        "name": name,
+        "namespace": "shop",
+        "creationTimestamp": format!("2026-01-01T00:00:{age:02}Z"),
+    });
+    Arc::new(serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
+}
+
+#[test]
+fn a_tls_route_is_read_with_the_names_that_are_host_names() {
+    let backends = json!([
+        {"name": "web-east", "port": 443, "weight": 9},
+        {"name": "web", "namespace": "other", "port": 443},
+        {"name": "bucket", "kind": "Bucket", "group": "example.com", "port": 443},
+    ]);
+    let spec = json!({
+        "hostnames": ["a.example", "A.example", "*.b.example"],
+        "rules": [{"backendRefs": backends}, {"backendRefs": backends}],
+    });
+    let converted = tls_route("web", 0, &spec).convert();
+    assert!(converted.is_usable);
+    let route = &converted.route;
+    let names: Vec<_> = route
+        .route
+        .hostnames
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(names, ["a.example", "*.b.example"]);
+    assert_eq!(route.size, 2);
+    let shares = &route.route.shares;
+    assert_eq!(shares.distribution, Distribution::RandomAvailable);
+    let weights: Vec<_> = shares
+        .backends
+        .iter()
+        .map(|b| (b.backend, b.weight))
+        .collect();
+    assert_eq!(weights, [(Some(0), 9), (Some(1), 1), (Some(2), 1)]);
+    let named = |namespace: &str, name: &str| {
+        RouteService::Named((namespace.to_owned(), name.to_owned()), 443)
+    };
+    let expected = [
+        named("shop", "web-east"),
+        named("other", "web"),
+        RouteService::Unusable,
+    ];
+    assert_eq!(route.services, expected);
+    let effects: Vec<_> = converted
+        .problems
+        .iter()
+        .map(|p| (p.rule, p.effect))
+        .collect();
+    assert_eq!(effects, [(1, Effect::None), (2, Effect::Dropped)]);
+}
+
+#[test]
+fn a_tls_route_without_names_or_rules_counts_for_nothing() {
+    for spec in [
+        json!({"hostnames": ["a.example"]}),
+        json!({"rules": [{}]}),
+        json!({"hostnames": ["A.example", ""], "rules": [{}]}),
+    ] {
+        let found = routes(&[tls_route("web", 0, &spec)]);
+        assert!(found.attached.is_empty(), "{spec}");
+        let object = found.objects.values().next().unwrap();
+        assert!(!object.is_usable, "{spec}");
+    }
+}
+
+#[test]
+fn newer_tls_routes_than_a_sidecar_takes_the_names_of_do_not_count() {
+    let names = |count: usize| {
+        let names: Vec<_> = (0..count).map(|at| format!("{at}.example")).collect();
+        json!({"hostnames": names, "rules": [{}]})
+    };
+    let sized = [(3, "d", 97), (0, "a", 3_000), (1, "b", 1_000), (2, "c", 96)];
+    let sized = sized.map(|(age, name, count)| tls_route(name, age, &names(count)));
+    let found = routes(&sized);
+    let attached = &found.attached[&("shop".to_owned(), "web".to_owned())];
+    let order: Vec<_> = attached.iter().map(|one| &*one.route.route.name).collect();
+    assert_eq!(order, ["a", "b", "c"]);
+    assert!(attached.iter().all(|one| one.port == Some(443)));
+    let crowded = |name: &str| {
+        let object = &found.objects[&("shop".to_owned(), name.to_owned())];
+        !object.crowded.is_empty()
+    };
+    assert!(crowded("d") && !crowded("c"));
 }

@@ -55,8 +55,10 @@ fn forward(distribution: Distribution, backends: &[(Option<usize>, u32)]) -> For
     Forward {
         rewrite: Rewrite::default(),
         timeout: None,
-        distribution,
-        backends: backends.collect(),
+        shares: Shares {
+            distribution,
+            backends: backends.collect(),
+        },
     }
 }
 
@@ -97,7 +99,7 @@ fn picked(routes: &HttpRoutes, method: &Method, target: &str, headers: &[&str]) 
         headers: &map,
     };
     match &routes.pick(&head)?.rule.action {
-        Action::Forward(forward) => forward.backends[0].backend,
+        Action::Forward(forward) => forward.shares.backends[0].backend,
         Action::Redirect(_) | Action::Fail => None,
     }
 }
@@ -289,7 +291,7 @@ fn shares(forward: &Forward, available: &[bool], count: u32) -> [u32; 4] {
     let mut dice = rand::rngs::StdRng::seed_from_u64(7);
     let mut shares = [0; 4];
     for _ in 0..count {
-        match forward.choose(|at| available[at], dice.next_u64()) {
+        match forward.shares.choose(|at| available[at], dice.next_u64()) {
             Choice::Backend(at) => shares[at] += 1,
             Choice::Missing => shares[2] += 1,
             Choice::Unavailable => shares[3] += 1,
@@ -345,9 +347,9 @@ fn r12_an_empty_backend_of_a_route_is_skipped_at_once() {
     assert_eq!(shares(&weighted, &[false, true], 1000), [0, 1000, 0, 0]);
 
     let ordered = forward(FirstAvailable, &[(None, 1), (Some(0), 1), (Some(1), 0)]);
-    assert_eq!(ordered.choose(|_| true, 7), Choice::Backend(0));
-    assert_eq!(ordered.choose(|at| at == 1, 7), Choice::Backend(1));
-    assert_eq!(ordered.choose(|_| false, 7), Choice::Unavailable);
+    assert_eq!(ordered.shares.choose(|_| true, 7), Choice::Backend(0));
+    assert_eq!(ordered.shares.choose(|at| at == 1, 7), Choice::Backend(1));
+    assert_eq!(ordered.shares.choose(|_| false, 7), Choice::Unavailable);
     let missing = forward(FirstAvailable, &[(None, 1)]);
-    assert_eq!(missing.choose(|_| true, 7), Choice::Missing);
+    assert_eq!(missing.shares.choose(|_| true, 7), Choice::Missing);
 }

@@ -11,7 +11,10 @@ use mesh_core::{
 
 use super::{
     InvalidMessage, parse, port_from_proto,
-    route::{routes_from_proto, routes_to_proto},
+    route::{
+        routes_from_proto, routes_to_proto,
+        tls::{tls_routes_from_proto, tls_routes_to_proto},
+    },
     socket_addr_from_proto, socket_addr_to_proto,
 };
 use crate::v1;
@@ -65,6 +68,7 @@ fn service_from_proto(message: v1::Service) -> Result<Service, InvalidMessage> {
         distribution,
         backends: backends(message.backends)?,
         routes: routes_from_proto(message.http_routes, route_backends.len())?,
+        tls_routes: tls_routes_from_proto(message.tls_routes, route_backends.len())?,
         route_backends,
     })
 }
@@ -76,6 +80,7 @@ fn service_to_proto(service: &Service) -> v1::Service {
         distribution: distribution_to_proto(service.distribution).into(),
         backends: service.backends.iter().map(backend_to_proto).collect(),
         http_routes: routes_to_proto(&service.routes),
+        tls_routes: tls_routes_to_proto(&service.tls_routes),
         route_backends: service
             .route_backends
             .iter()
@@ -274,7 +279,7 @@ pub(crate) const fn protocol_to_proto(protocol: Protocol) -> v1::Protocol {
 
 #[cfg(test)]
 mod tests {
-    use mesh_core::route::HttpRoutes;
+    use mesh_core::route::{HttpRoutes, tls::TlsRoutes};
 
     use super::*;
 
@@ -325,6 +330,7 @@ mod tests {
                 })
                 .to_vec(),
             routes: HttpRoutes::default(),
+            tls_routes: TlsRoutes::default(),
             route_backends: Vec::new(),
         }
     }

@@ -1,9 +1,11 @@
+pub(super) mod tls;
+
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode, uri::Scheme};
 use linkerd2_proxy_api::{http_route as stock, http_types};
 use mesh_core::route::{
-    Action, Forward, HttpRoute, HttpRoutes, Rule, RuleBackend,
+    Action, Forward, HttpRoute, HttpRoutes, Rule, RuleBackend, Shares,
     filter::{HeaderChanges, PathChange, Redirect, Rewrite},
     matching::{HeaderMatch, PathMatch, QueryMatch, RequestMatch, ValueMatch},
     pattern::{MOST_PATTERNS, Pattern},
@@ -272,8 +274,7 @@ fn forward_from_proto(
     message: v1::HttpForward,
     backends: usize,
 ) -> Result<Forward, InvalidMessage> {
-    let distribution = distribution_from_proto(message.distribution());
-    let members = at_most("backends", message.backends, MOST_BACKENDS)?;
+    let distribution = message.distribution();
     let timeout = message.timeout_milliseconds;
     Ok(Forward {
         rewrite: Rewrite {
@@ -284,7 +285,18 @@ fn forward_from_proto(
             path: message.path.map(path_change).transpose()?,
         },
         timeout: (timeout != 0).then(|| Duration::from_millis(timeout)),
-        distribution,
+        shares: shares_from_proto(distribution, message.backends, backends)?,
+    })
+}
+
+fn shares_from_proto(
+    distribution: v1::Distribution,
+    members: Vec<v1::RouteBackend>,
+    backends: usize,
+) -> Result<Shares, InvalidMessage> {
+    let members = at_most("backends", members, MOST_BACKENDS)?;
+    Ok(Shares {
+        distribution: distribution_from_proto(distribution),
         backends: members
             .into_iter()
             .map(|member| rule_backend(member, backends))
@@ -292,7 +304,7 @@ fn forward_from_proto(
     })
 }
 
-fn rule_backend(message: v1::HttpBackend, backends: usize) -> Result<RuleBackend, InvalidMessage> {
+fn rule_backend(message: v1::RouteBackend, backends: usize) -> Result<RuleBackend, InvalidMessage> {
     let position = message.position.map(|position| {
         usize::try_from(position)
             .ok()
@@ -306,19 +318,23 @@ fn rule_backend(message: v1::HttpBackend, backends: usize) -> Result<RuleBackend
 }
 
 fn forward_to_proto(forward: &Forward) -> v1::HttpForward {
-    let backends = forward.backends.iter().map(|member| v1::HttpBackend {
-        position: member.backend.and_then(|at| u32::try_from(at).ok()),
-        weight: member.weight,
-    });
     let host = forward.rewrite.authority.as_ref();
     let timeout = forward.timeout.map_or(0, |timeout| timeout.as_millis());
     v1::HttpForward {
         host: host.map_or_else(String::new, ToString::to_string),
         path: forward.rewrite.path.as_ref().map(path_change_to_proto),
         timeout_milliseconds: u64::try_from(timeout).unwrap_or(u64::MAX),
-        distribution: distribution_to_proto(forward.distribution).into(),
-        backends: backends.collect(),
+        distribution: distribution_to_proto(forward.shares.distribution).into(),
+        backends: backends_to_proto(&forward.shares),
     }
+}
+
+fn backends_to_proto(shares: &Shares) -> Vec<v1::RouteBackend> {
+    let backend = |member: &RuleBackend| v1::RouteBackend {
+        position: member.backend.and_then(|at| u32::try_from(at).ok()),
+        weight: member.weight,
+    };
+    shares.backends.iter().map(backend).collect()
 }
 
 fn path_change(message: stock::PathModifier) -> Result<PathChange, InvalidMessage> {
@@ -423,10 +439,12 @@ mod tests {
                     path: path.clone(),
                 },
                 timeout: Some(Duration::from_millis(1500)),
-                distribution: Distribution::RandomAvailable,
-                backends: [Some(1), None]
-                    .map(|backend| RuleBackend { backend, weight: 7 })
-                    .to_vec(),
+                shares: Shares {
+                    distribution: Distribution::RandomAvailable,
+                    backends: [Some(1), None]
+                        .map(|backend| RuleBackend { backend, weight: 7 })
+                        .to_vec(),
+                },
             }),
             Action::Redirect(Redirect {
                 scheme: Some(Scheme::HTTPS),

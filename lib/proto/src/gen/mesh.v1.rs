@@ -63,6 +63,11 @@ pub struct Service {
     /// The Services that rules lead to, each once.
     #[prost(message, repeated, tag = "6")]
     pub route_backends: ::prost::alloc::vec::Vec<Backend>,
+    /// What connections that begin with a TLS ClientHello are led by instead of
+    /// `backends`, if there is any: one that no route is for is refused. In order of
+    /// precedence among equal host names.
+    #[prost(message, repeated, tag = "7")]
+    pub tls_routes: ::prost::alloc::vec::Vec<TlsRoute>,
 }
 /// An HTTPRoute of the Gateway API.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -120,12 +125,27 @@ pub struct HttpForward {
     #[prost(enumeration = "Distribution", tag = "4")]
     pub distribution: i32,
     #[prost(message, repeated, tag = "5")]
-    pub backends: ::prost::alloc::vec::Vec<HttpBackend>,
+    pub backends: ::prost::alloc::vec::Vec<RouteBackend>,
+}
+/// A TLSRoute of the Gateway API.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct TlsRoute {
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// In lower case; `*.` stands for any labels.
+    #[prost(string, repeated, tag = "3")]
+    pub hostnames: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(enumeration = "Distribution", tag = "4")]
+    pub distribution: i32,
+    #[prost(message, repeated, tag = "5")]
+    pub backends: ::prost::alloc::vec::Vec<RouteBackend>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct HttpBackend {
+pub struct RouteBackend {
     /// Position in `route_backends`; without one the Service does not exist, and
-    /// its share of requests is answered 500.
+    /// its share of requests is answered 500, that of connections refused.
     #[prost(uint32, optional, tag = "1")]
     pub position: ::core::option::Option<u32>,
     #[prost(uint32, tag = "2")]

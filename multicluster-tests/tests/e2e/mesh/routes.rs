@@ -5,17 +5,18 @@ use mesh_lab::gateway_api::gateway_api_crds;
 use super::installed::{EAST, Load, WEST, answer, client, explain, linked, rolled_out};
 use crate::shared::{Shared, eventually};
 
-/// Installs the Gateway API's definition of HTTPRoute in west. mesh-control is
-/// running by then: it has to notice.
-fn gateway_api(shared: &Shared) {
+/// Installs the Gateway API's definitions of HTTPRoute and TLSRoute in west.
+/// mesh-control is running by then: it has to notice.
+pub(super) fn gateway_api(shared: &Shared) {
     let west = shared.cluster(WEST);
-    let file = gateway_api_crds().expect("the Gateway API");
-    let file = file.display().to_string();
-    west.kubectl(&["apply", "--server-side", "-f", &file])
-        .expect("the definition");
+    for file in gateway_api_crds().expect("the Gateway API") {
+        let file = file.display().to_string();
+        west.kubectl(&["apply", "--server-side", "-f", &file])
+            .expect("the definition");
+    }
     // (`kubectl wait` fails on one that has no condition at all yet.)
-    eventually("it is served", west, || {
-        west.kubectl(&["get", "httproutes", "-A"]).is_ok()
+    eventually("they are served", west, || {
+        west.kubectl(&["get", "httproutes,tlsroutes", "-A"]).is_ok()
     });
 }
 
@@ -63,10 +64,15 @@ fn answered_by(shared: &Shared, more: &[&str]) -> Option<String> {
 
 /// What mesh-control says of the route in its status.
 fn said_of_the_route(shared: &Shared, condition: &str) -> String {
+    said_of(shared, "httproute/web", condition)
+}
+
+/// The same of any route.
+pub(super) fn said_of(shared: &Shared, route: &str, condition: &str) -> String {
     let path = format!(
         r#"-o=jsonpath={{.status.parents[?(@.controllerName=="mesh.dev/control")].conditions[?(@.type=="{condition}")].status}}"#
     );
-    let get = ["-n", "shop", "get", "httproute", "web", &path];
+    let get = ["-n", "shop", "get", route, &path];
     shared.cluster(WEST).kubectl(&get).unwrap_or_default()
 }
 

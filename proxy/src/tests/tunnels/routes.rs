@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 use mesh_core::route::{
-    Action, Forward, HttpRoute, Rule, RuleBackend,
+    Action, Forward, HttpRoute, Rule, RuleBackend, Shares,
     filter::{HeaderChanges, PathChange, Rewrite},
     matching::RequestMatch,
 };
@@ -26,11 +26,13 @@ fn rule() -> Rule {
                 path: Some(PathChange::Full("/chat".into())),
             },
             timeout: Some(LONG),
-            distribution: Distribution::FirstAvailable,
-            backends: vec![RuleBackend {
-                backend: Some(0),
-                weight: 1,
-            }],
+            shares: Shares {
+                distribution: Distribution::FirstAvailable,
+                backends: vec![RuleBackend {
+                    backend: Some(0),
+                    weight: 1,
+                }],
+            },
         }),
     }
 }
@@ -56,6 +58,7 @@ fn by_rule(endpoint: Endpoint, rule: Rule) -> Target {
         distribution: Distribution::FirstAvailable,
         backends: vec![],
         routes: HttpRoutes::new(vec![route]),
+        tls_routes: TlsRoutes::default(),
         route_backends: vec![Backend::own(reference, 1, vec![endpoint])],
     });
     let state = States::default().state(service);

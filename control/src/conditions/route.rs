@@ -1,16 +1,20 @@
-//! The status of HTTPRoutes whose parent is a Service.
+//! The status of routes whose parent is a Service.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Debug};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+};
 use kube::api::{Patch, PatchParams};
-use mesh_api::route::{CONTROLLER_NAME, HTTPRoute, ParentRef, RouteParentStatus};
+use mesh_api::route::{CONTROLLER_NAME, ParentRef, RouteParentStatus};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Kept, Verdicts, for_version};
 use crate::{
     routes::status::verdicts,
-    snapshot::{Name, RouteObject, Snapshot},
+    snapshot::{Name, RouteKind, RouteObject, Snapshot},
 };
 
 /// Who writes.
@@ -35,11 +39,19 @@ struct OfParent {
     standing: Vec<Condition>,
 }
 
-impl Kept for HTTPRoute {
+impl<K> Kept for K
+where
+    K: RouteKind<Scope = NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + 'static,
+{
     type Due = Due;
 
     fn due(snapshot: &Snapshot) -> BTreeMap<Name, Due> {
-        let routes = snapshot.route_objects.iter();
+        let routes = K::of(snapshot).iter();
         routes
             .filter_map(|(name, route)| Some((name.clone(), due(snapshot, route)?)))
             .collect()
@@ -52,8 +64,8 @@ impl Kept for HTTPRoute {
 }
 
 /// What is not said of a route, or is said and should not be.
-fn due(snapshot: &Snapshot, route: &RouteObject) -> Option<Due> {
-    let status = route.object.status.as_ref();
+fn due<K: RouteKind>(snapshot: &Snapshot, route: &RouteObject<K>) -> Option<Due> {
+    let status = route.object.status();
     let entries = status.map_or(&[][..], |status| &status.parents);
     let (standing, others): (Vec<&Value>, Vec<&Value>) = entries
         .iter()
@@ -81,7 +93,7 @@ fn due(snapshot: &Snapshot, route: &RouteObject) -> Option<Due> {
         return None;
     }
     Some(Due {
-        version: route.object.metadata.resource_version.clone(),
+        version: route.object.meta().resource_version.clone(),
         others: others.into_iter().cloned().collect(),
         ours,
     })
