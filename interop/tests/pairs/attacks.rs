@@ -65,12 +65,10 @@ const AMPLIFICATION: u32 = 20;
 const NOISE: Duration = Duration::from_millis(60);
 /// Requests that a server gets at one time of one sidecar, at most.
 const CONCURRENT: usize = 2000;
-/// An honest client notices nothing that is shorter: a sidecar that is sent a burst
-/// works it off in one go, and what it says goes through a machine that is busy, whose
-/// scheduler looks every 4 ms who is to run.
-const NOTICED: Duration = Duration::from_millis(5);
-/// The same where an attack is as much traffic as the link has room for.
-const FLOODED: Duration = Duration::from_millis(10);
+/// Beside floods an honest client notices nothing that is shorter: they are as much
+/// traffic as the link has room for, and what a sidecar says to them goes through a
+/// machine that is busy, whose scheduler looks every 4 ms who is to run.
+const FLOODED: Duration = Duration::from_millis(5);
 /// What an attack may take while it goes on, and leave behind, in bytes.
 const TAKEN: u64 = 128 << 20;
 const LEFT: u64 = 64 << 20;
@@ -201,9 +199,9 @@ fn h13_h14_what_costs_little_to_send_costs_little_to_refuse() {
     report.finish(&mut place);
 }
 
-/// Whether others wait less than twice as long as they do without an attack, or no longer
-/// than they would notice. What they wait beside ordinary clients is only said: it tells
-/// what of it any work costs on this machine.
+/// Whether others wait less than twice as long as without an attack: beside nobody, or
+/// beside ordinary clients that keep the sidecar as busy, which tells what of it any
+/// work costs on this machine.
 fn compare(waits: &Waits) -> Result<()> {
     let calm = waits.late(Beside::Nobody)?;
     let busy = waits.late(Beside::Clients)?;
@@ -213,13 +211,14 @@ fn compare(waits: &Waits) -> Result<()> {
         "the 99th percentile is {calm:?}, beside ordinary clients {busy:?}, under resets \
          {under_resets:?}, under floods {under_floods:?}"
     );
+    let bound = calm.max(busy) * 2;
     ensure!(
-        under_resets < NOTICED.max(calm * 2),
-        "under resets {under_resets:?}, and {calm:?} before"
+        under_resets < bound,
+        "under resets {under_resets:?}, and {calm:?} or {busy:?} without"
     );
     ensure!(
-        under_floods < FLOODED.max(calm * 2),
-        "under floods {under_floods:?}, and {calm:?} before"
+        under_floods < bound.max(FLOODED),
+        "under floods {under_floods:?}, and {calm:?} or {busy:?} without"
     );
     Ok(())
 }
